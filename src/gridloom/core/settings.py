@@ -1,0 +1,80 @@
+"""The part of every system's configuration that the trainer reads."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from gridloom.core.errors import ConfigError
+
+__all__ = ["RunConfig", "TrainConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long and how to train.
+
+    It lives in `core`, not beside the trainer, because presets of the systems set it and systems do not know the
+    trainer.
+    """
+
+    steps: int = 1000
+    """Optimizer steps in all."""
+    batch_size: int = 32
+    """Windows per optimizer step, over all processes and accumulated parts together."""
+    accumulate: int = 1
+    """Parts into which each process cuts its share of a batch, to save memory; the result stays the same."""
+    learning_rate: float = 1e-3
+    """Peak of the schedule: linear warm-up, then half a cosine."""
+    final_learning_rate: float = 1e-5
+    """Where the cosine ends."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.05
+    """Decoupled decay (AdamW) of matrices and kernels; biases and norms are not decayed."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay rates of the first and second moment."""
+    clip_norm: float = 1.0
+    """Largest norm of the whole gradient; 0 turns clipping off."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 computes under autocast; weights and optimizer stay float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is one."""
+    loader_threads: int = 0
+    """Threads that read ahead; 0 reads in the loop. The result does not depend on it."""
+    log_every: int = 10
+    """Steps between two lines of metrics.jsonl."""
+    validate_every: int = 200
+    """Steps between two passes over the validation part; 0 turns them off."""
+    validate_windows: int = 256
+    """Windows of the validation part that are looked at, spread evenly over it."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints; there is always one at the end."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that stay on disk; at least 2, so that a damaged one can fall back."""
+    tensorboard: bool = True
+    """Write TensorBoard events too, where the extra `tensorboard` is installed."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can only be a mistake."""
+        for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+        if self.keep_checkpoints < 2:
+            raise ConfigError(
+                f"train.keep_checkpoints must be at least 2 (a damaged newest one falls back to the one before), "
+                f"got {self.keep_checkpoints}"
+            )
+        for name in ("learning_rate", "final_learning_rate", "weight_decay", "clip_norm", "warmup_steps"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"train.{name} must be 0 or more, got {getattr(self, name)}")
+
+
+class RunConfig(Protocol):
+    """What every system's configuration has, whatever else is in it."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of weights, order and every keyed draw."""
+
+    @property
+    def train(self) -> TrainConfig:
+        """How to train."""

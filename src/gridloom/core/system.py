@@ -1,0 +1,83 @@
+"""What the registry holds: everything in which one system differs from the others."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from gridloom.core.contracts import Encoder, Objective, Predictor, Prepared, Task
+from gridloom.core.errors import ConfigError
+from gridloom.core.score import Score
+from gridloom.core.settings import RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from xarray import Dataset
+else:  # core imports neither; the names stand for them in signatures
+    Dataset = Figure = Any
+
+__all__ = ["System", "Trained"]
+
+C = TypeVar("C", bound=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Generic[C]):
+    """A model with all that is needed to use it.
+
+    Attributes:
+        config: The resolved configuration.
+        objective: With the trained weights, in eval mode.
+        normalizer: JSON record of the normalizer.
+    """
+
+    config: C
+    objective: Objective
+    normalizer: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class System(Generic[C]):
+    """One system: its configuration and the functions that make its parts.
+
+    Attributes:
+        name: Name on the command line.
+        summary: One line for `gridloom --help`.
+        config: Frozen dataclass with at least `seed` and `train`.
+        presets: Functions that return a whole configuration; `default` is always there.
+        monitor: The metric that tells whether training gets better; `loss`, or a name in `Step.metrics`.
+        prepare: Reads data and cuts it into parts.
+        objective: Builds the untrained objective.
+        encoder: Builds the untrained encoder; its weights are those of `objective.encoder`. None if the system has
+            none.
+        predictor: Makes a trained model answer questions.
+        baselines: Dumb predictors by name, fitted on the training part. The first is the reference for skill.
+        score: Compares answers by method with the truth.
+        figures: Pictures by name; each takes what the report gives it (see `gridloom.report`).
+    """
+
+    name: str
+    summary: str
+    config: type[C]
+    presets: Mapping[str, Callable[[], C]]
+    monitor: str = "loss"
+    prepare: Callable[[C], Prepared]
+    objective: Callable[[C], Objective]
+    encoder: Callable[[C], Encoder] | None = None
+    predictor: Callable[[Trained[C]], Predictor] | None = None
+    baselines: Mapping[str, Callable[[C, Dataset], Predictor]] = field(default_factory=dict)
+    score: Callable[[Task, Mapping[str, Dataset], int], list[Score]] | None = None
+    figures: Mapping[str, Callable[..., Figure]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without building anything."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise ConfigError(f"a system's name must be a lower-case identifier, got {self.name!r}")
+        if not dataclasses.is_dataclass(self.config):
+            raise ConfigError(f"system {self.name!r}: config must be a dataclass, got {self.config!r}")
+        names = {item.name for item in dataclasses.fields(self.config)}
+        if not {"seed", "train"} <= names:
+            raise ConfigError(f"system {self.name!r}: config must have the fields seed and train, has {sorted(names)}")
+        if "default" not in self.presets:
+            raise ConfigError(f"system {self.name!r}: presets must have 'default', has {sorted(self.presets)}")
