@@ -1,0 +1,3 @@
+"""Measuring: scores with intervals, tables, probes, neighbors, and the baselines that a model must beat."""
+
+__all__: list[str] = []
