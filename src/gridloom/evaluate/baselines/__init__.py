@@ -1,0 +1,21 @@
+"""Dumb predictors that a model must beat. Each answers like a model: `predict(given, wanted)`.
+
+What `given` holds may be used: it is the caller who hides. Baselines in time answer a cell from other times only, never
+with its own value.
+"""
+
+from gridloom.evaluate.baselines.climatology import Climatology, SlotMean
+from gridloom.evaluate.baselines.interpolate import LinearInTime
+from gridloom.evaluate.baselines.pca import PCAReconstruction
+from gridloom.evaluate.baselines.persistence import Persistence
+from gridloom.evaluate.baselines.tiles import BlockMean, MeanField
+
+__all__ = [
+    "BlockMean",
+    "Climatology",
+    "LinearInTime",
+    "MeanField",
+    "PCAReconstruction",
+    "Persistence",
+    "SlotMean",
+]
