@@ -1,0 +1,106 @@
+"""Writing a dataset: all or nothing, with an encoding of its own."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gridloom.core import faults
+from gridloom.core.atomic import new_folder
+from gridloom.core.errors import DataError
+from gridloom.grid.axes import check_timezone
+
+__all__ = ["save_grid"]
+
+
+def save_grid(
+    dataset: xr.Dataset, path: str | Path, *, attrs: Mapping[str, Any] | None = None, replace: bool = False
+) -> None:
+    """Write a dataset to netCDF (`.nc`) or zarr (`.zarr`). A reader sees the old content or the new, never a part.
+
+    How the data was packed where it came from is forgotten: int16 with a scale would wrap around on new values. Numbers
+    are compressed without loss, each chunk with a checksum, so that damage shows when it is read.
+
+    Args:
+        dataset: What to write.
+        path: Where to; its folder is made if need be.
+        attrs: Attributes of the dataset to add.
+        replace: Take the place of what is there; otherwise that is an error.
+
+    Raises:
+        DataError: An ending that is not known, a place that is taken, Python objects, times with a time zone, or
+            attributes that the format cannot hold.
+    """
+    path = Path(path)
+    if path.suffix not in (".nc", ".zarr"):
+        raise DataError(f"{path}: expected a name that ends in .nc or .zarr, got {path.suffix or 'no ending'!r}")
+    if path.exists() and not replace:
+        raise DataError(f"{path} exists already; choose another output, or remove it first")
+    fresh = _fresh(dataset).assign_attrs(attrs or {})
+    try:
+        if path.suffix == ".zarr":
+            _save_zarr(fresh, path)
+        else:
+            _save_netcdf(fresh, path)
+    except (TypeError, ValueError, KeyError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be written ({' '.join(str(error).split())[:300]})") from None
+
+
+def _is_plain_object(values: np.ndarray) -> bool:
+    """Whether an object array holds what the formats know: text, or dates of a calendar."""
+    return all(isinstance(value, str) or hasattr(value, "calendar") for value in values.flat)
+
+
+def _fresh(dataset: xr.Dataset) -> xr.Dataset:
+    for name, coordinate in dataset.coords.items():
+        check_timezone(str(name), coordinate)
+    for name, variable in dataset.variables.items():
+        if variable.dtype == object and not _is_plain_object(variable.values):
+            raise DataError(f"variable {name!r}: Python objects cannot be written; turn it into numbers or text first")
+    return dataset.drop_encoding()
+
+
+def _packable(dataset: xr.Dataset) -> list[str]:
+    return [
+        str(name)
+        for name, variable in dataset.variables.items()
+        if isinstance(variable.dtype, np.dtype) and variable.dtype.kind in "biuf" and variable.size and variable.ndim
+    ]
+
+
+def _save_zarr(dataset: xr.Dataset, path: Path) -> None:
+    from zarr.codecs import ZstdCodec
+
+    # text of fixed width has no place in zarr v3 yet; text of any width has
+    text = {name: item.astype(object) for name, item in dataset.variables.items() if item.dtype.kind == "U"}
+    dataset = dataset.assign({name: (item.dims, item.data, item.attrs) for name, item in text.items()})
+    compressors = (ZstdCodec(level=3, checksum=True),)
+    with new_folder(path, manifest=False, replace=True) as folder:
+        encoding = {name: {"compressors": compressors} for name in _packable(dataset)}
+        dataset.to_zarr(folder, mode="w", consolidated=False, encoding=encoding)
+
+
+def _save_netcdf(dataset: xr.Dataset, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-", suffix=".nc")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        encoding = {
+            name: {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True} for name in _packable(dataset)
+        }
+        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        faults.point("grid.rename")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
