@@ -222,7 +222,8 @@ def _channels(dataset: xr.Dataset) -> tuple[str, ...]:
     for name, variable in dataset.data_vars.items():
         if len([dim for dim in variable.dims if dim != CHANNEL]) >= 2:
             groups.setdefault(variable.dims, []).append(str(name))
-    return tuple(max(groups.values(), key=len, default=()))
+    largest: list[str] = max(groups.values(), key=len, default=[])
+    return tuple(largest)
 
 
 def _window(size: int, largest: int) -> int:
@@ -241,7 +242,7 @@ def _propose(dataset: xr.Dataset, dims: Mapping[str, DimReport]) -> tuple[Splits
     along = time_dim(dataset[list(names)])
     leading = [str(dim) for dim in dataset[names[0]].dims if dim not in (rows, columns, CHANNEL)]
     if along not in leading and leading:
-        along = max(leading, key=lambda dim: dataset.sizes[dim])
+        along = max(leading, key=lambda dim: dataset.sizes[str(dim)])
     if along is None or along in (rows, columns) or dataset.sizes[along] < _LEAST_TIMES:
         along = rows if dataset.sizes[rows] > dataset.sizes[columns] else columns
     for largest in (_LARGEST_WINDOW, 96, 64, 32, 16, 8):

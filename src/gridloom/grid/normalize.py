@@ -206,7 +206,4 @@ def _make_step(kind: str, name: str, positions: Positions | None, moments: list[
     if kind == "standard":
         # the mean of equal numbers is rounded; the number itself is not
         return Standard(mean=found.minimum if constant else found.mean, std=1.0 if constant else found.std)
-    if constant:
-        width = max(1.0, abs(found.minimum))
-        return Bounds(low=found.minimum - width, high=found.minimum + width)
     return Bounds(low=found.minimum, high=found.maximum)

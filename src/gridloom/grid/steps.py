@@ -65,7 +65,7 @@ class Log1p:
 
 @dataclass(frozen=True)
 class Bounds:
-    """low .. high to -1 .. 1; values outside go beyond."""
+    """low .. high to -1 .. 1; values outside go beyond. Where both are equal, their value goes to 0, at scale 1."""
 
     kind: ClassVar[str] = "bounds"
     low: float
@@ -88,7 +88,7 @@ class Bounds:
 
     @property
     def _half(self) -> float:
-        return (self.high - self.low) / 2
+        return (self.high - self.low) / 2 or 1.0
 
 
 @dataclass(frozen=True)
