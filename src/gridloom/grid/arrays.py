@@ -23,11 +23,7 @@ def read_npy(path: Path) -> xr.Dataset:
     Raises:
         DataError: Not a numpy file, or one with Python objects.
     """
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _refuse(path, error) from None
-    return _dataset(path, {"values": values})
+    return _dataset(path, _load(path, "values"))
 
 
 def read_npz(path: Path) -> xr.Dataset:
@@ -39,12 +35,17 @@ def read_npz(path: Path) -> xr.Dataset:
     Raises:
         DataError: Not a numpy file, one with Python objects, or arrays that do not fit together.
     """
+    return _dataset(path, _load(path, path.stem))
+
+
+def _load(path: Path, name: str) -> dict[str, np.ndarray]:
+    """Read all arrays of a file; `name` is for the one of a file that holds a single array."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with path.open("rb") as file:  # numpy leaves a file that it opened itself open if it is damaged
+            content = np.load(file, allow_pickle=False)
+            return {name: content} if isinstance(content, np.ndarray) else {key: content[key] for key in content.files}
     except Exception as error:  # a damaged archive raises what zipfile, zlib and numpy each like
         raise _refuse(path, error) from None
-    return _dataset(path, arrays)
 
 
 def _refuse(path: Path, error: Exception) -> DataError:
