@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:  # core imports neither; the names stand for them in signatures
     Dataset = Figure = Any
 
-__all__ = ["System", "Trained"]
+__all__ = ["System", "Trained", "View"]
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -38,6 +38,31 @@ class Trained(Generic[C]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class View:
+    """What figures are drawn from: a trained run and how it did on held-out data.
+
+    Attributes:
+        trained: The model.
+        prepared: Its data.
+        task: The question of the evaluation.
+        predictions: Answers by method, the model's under the system's name.
+        scores: How good they are.
+        metrics: Records of metrics.jsonl.
+    """
+
+    trained: Trained[Any]
+    prepared: Prepared
+    task: Task
+    predictions: Mapping[str, Dataset]
+    scores: Sequence[Score]
+    metrics: Sequence[Mapping[str, Any]]
+
+
+def _unchanged(config: C) -> C:
+    return config
+
+
+@dataclass(frozen=True, kw_only=True)
 class System(Generic[C]):
     """One system: its configuration and the functions that make its parts.
 
@@ -47,6 +72,8 @@ class System(Generic[C]):
         config: Frozen dataclass with at least `seed` and `train`.
         presets: Functions that return a whole configuration; `default` is always there.
         monitor: The metric that tells whether training gets better; `loss`, or a name in `Step.metrics`.
+        resolve: Fills in what only the data can tell (names of variables) before a run; its result is what
+            config.yaml holds, and resolving it again changes nothing.
         prepare: Reads data and cuts it into parts.
         objective: Builds the untrained objective.
         encoder: Builds the untrained encoder; its weights are those of `objective.encoder`. None if the system has
@@ -54,7 +81,7 @@ class System(Generic[C]):
         predictor: Makes a trained model answer questions.
         baselines: Dumb predictors by name, fitted on the training part. The first is the reference for skill.
         score: Compares answers by method with the truth.
-        figures: Pictures by name; each takes what the report gives it (see `gridloom.report`).
+        figures: Pictures by name, drawn from a run.
     """
 
     name: str
@@ -62,13 +89,14 @@ class System(Generic[C]):
     config: type[C]
     presets: Mapping[str, Callable[[], C]]
     monitor: str = "loss"
+    resolve: Callable[[C], C] = _unchanged
     prepare: Callable[[C], Prepared]
     objective: Callable[[C], Objective]
     encoder: Callable[[C], Encoder] | None = None
     predictor: Callable[[Trained[C]], Predictor] | None = None
     baselines: Mapping[str, Callable[[C, Dataset], Predictor]] = field(default_factory=dict)
     score: Callable[[Task, Mapping[str, Dataset], int], list[Score]] | None = None
-    figures: Mapping[str, Callable[..., Figure]] = field(default_factory=dict)
+    figures: Mapping[str, Callable[["View"], Figure]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what can be checked without building anything."""

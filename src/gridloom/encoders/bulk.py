@@ -1,0 +1,110 @@
+"""Encoding whole datasets: every window, with its coordinates."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from gridloom.core.contracts import FieldSpec
+from gridloom.core.errors import DataError
+from gridloom.grid.axes import spatial_dims
+from gridloom.grid.normalize import Normalizer, fit_normalizer
+from gridloom.grid.prepare import open_fields
+from gridloom.grid.source import GridSource
+from gridloom.grid.windows import Windows, cut_windows
+
+if TYPE_CHECKING:
+    from gridloom.encoders.encoder import SemanticEncoder
+
+__all__ = ["encode_dataset"]
+
+
+def encode_dataset(
+    encoder: "SemanticEncoder",
+    data: xr.Dataset | str | Path,
+    *,
+    batch_size: int = 32,
+    stride: Mapping[str, int] | tuple[int, int] | None = None,
+) -> xr.DataArray:
+    """Encode every window of a dataset; see `SemanticEncoder.encode_dataset`."""
+    name, spec = encoder._one_field("a dataset")
+    dataset = open_fields(data if isinstance(data, xr.Dataset) else str(data), _known(data, spec))
+    variables = spec.variables or tuple(str(variable) for variable in dataset.data_vars)
+    if len(variables) != encoder.input_channels:
+        raise DataError(f"expected {encoder.input_channels} variables for the channels, got {', '.join(variables)}")
+    dims = spatial_dims(dataset, variables)
+    sizes = dict(zip(dims, spec.size[-2:], strict=True))
+    if isinstance(stride, tuple):
+        stride = dict(zip(dims, stride, strict=True))
+    windows = cut_windows(dataset, sizes=sizes, strides=stride, cover=True)
+    source = GridSource(
+        dataset,
+        variables=variables,
+        windows=windows,
+        normalizer=encoder.normalizer or _own_normalizer(dataset),
+        seed=0,
+        field=name,
+        keep_dims=dims,
+    )
+    embeddings = np.empty((len(source), encoder.latent_dim), dtype=np.float32)
+    missing = np.empty(len(source), dtype=np.float32)
+    for part in _parts(len(source), batch_size):
+        batch = source.collate(list(range(part.start, part.stop)), 0)
+        embeddings[part] = encoder._encode_quietly(batch).float().cpu().numpy()
+        missing[part] = 1.0 - batch.fields[name].valid.flatten(1).float().mean(1).numpy()
+    embeddings[missing == 1.0] = np.nan
+    return _with_coordinates(dataset, windows, embeddings, missing, encoder)
+
+
+def _known(data: xr.Dataset | str | Path, spec: FieldSpec) -> tuple[str, ...]:
+    """The trained variables; a dataset whose single variable has another name is taken as it is."""
+    if isinstance(data, xr.Dataset) and len(spec.variables) == 1 and len(data.data_vars) == 1:
+        return (
+            tuple(str(name) for name in data.data_vars) if spec.variables[0] not in data.data_vars else spec.variables
+        )
+    return spec.variables
+
+
+def _own_normalizer(dataset: xr.Dataset) -> Normalizer:
+    """Where the weights came without statistics: the dataset's own range, to [-1, 1]."""
+    return fit_normalizer(dataset, kinds=("bounds",))
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    from rich.console import Console
+    from rich.progress import track
+
+    if size < 1:
+        raise DataError(f"batch_size must be at least 1, got {size}")
+    console = Console(stderr=True)
+    starts = range(0, count, size)
+    for start in track(starts, "encoding", console=console, disable=not console.is_terminal or len(starts) < 10):
+        yield slice(start, min(start + size, count))
+
+
+def _with_coordinates(
+    dataset: xr.Dataset, windows: Windows, embeddings: np.ndarray, missing: np.ndarray, encoder: "SemanticEncoder"
+) -> xr.DataArray:
+    shape = tuple(len(windows.starts[dim]) for dim in windows.dims)
+    grid = np.arange(len(windows)).reshape(shape)
+    centers = windows.centers(dataset, np.arange(len(windows)))
+    coordinates: dict[str, tuple] = {"missing_share": (windows.dims, missing.reshape(shape))}
+    for axis, dim in enumerate(windows.dims):
+        along = np.take(np.moveaxis(grid, axis, 0).reshape(shape[axis], -1), 0, axis=1)
+        attributes = dict(dataset[dim].attrs) if dim in dataset.coords else {}
+        coordinates[dim] = (dim, centers[dim][along], attributes)
+    sizes = {f"window_{dim}": windows.sizes[dim] for dim in windows.dims}
+    info = encoder.get_model_info()
+    return xr.DataArray(
+        embeddings.reshape(*shape, -1),
+        dims=(*windows.dims, "feature"),
+        coords=coordinates,
+        name="embedding",
+        attrs={
+            "long_name": f"embedding of {', '.join(info['variables']) or 'a window'}",
+            "system": info["system"],
+            **sizes,
+        },
+    )

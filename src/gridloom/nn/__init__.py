@@ -1,0 +1,1 @@
+"""Blocks in pure torch that more than one system uses."""

@@ -1,0 +1,1 @@
+"""One slice per system: what differs between them, and nothing else."""

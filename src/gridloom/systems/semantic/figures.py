@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def reconstructions(view):
+    raise RuntimeError

@@ -1,0 +1,48 @@
+"""The configuration of an encoder, read off its weights: for files that do not carry one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from gridloom.core.errors import CheckpointError
+from gridloom.systems.semantic.config import ModelConfig
+
+__all__ = ["infer_model_config"]
+
+_STEM, _PROJECT = "stem.0.weight", "head.project.weight"
+
+
+def infer_model_config(
+    path: Path | str, tensors: Mapping[str, Tensor], *, input_channels: int | None = None, latent_dim: int | None = None
+) -> ModelConfig:
+    """Read channels, width, latent size and kind of normalization off an encoder's tensors.
+
+    Args:
+        path: Where they come from, for messages.
+        tensors: By their names inside the encoder.
+        input_channels: What the caller believes; None takes what is there.
+        latent_dim: What the caller believes; None takes what is there.
+
+    Raises:
+        CheckpointError: They are not those of this encoder, or the caller believes something else.
+    """
+    for name, axes in ((_STEM, 4), (_PROJECT, 2)):
+        if name not in tensors or tensors[name].ndim != axes:
+            found = list(tensors[name].shape) if name in tensors else "nothing"
+            raise CheckpointError(
+                f"{path}: not the weights of gridloom's encoder: {name} has {axes} axes there, here {found}"
+            )
+    width, planes = tensors[_STEM].shape[:2]
+    found = {"input_channels": int(planes) - 1, "latent_dim": int(tensors[_PROJECT].shape[0])}
+    for name, believed in (("input_channels", input_channels), ("latent_dim", latent_dim)):
+        if believed is not None and believed != found[name]:
+            raise CheckpointError(
+                f"{path}: {name} is {found[name]} in the weights, {believed} was asked; pass {found[name]}"
+            )
+    if found["input_channels"] < 1 or width < 1:
+        raise CheckpointError(
+            f"{path}: {_STEM} is {list(tensors[_STEM].shape)}; the stem takes data channels + 1 planes"
+        )
+    norm = "batch" if "stem.1.running_mean" in tensors else "group"
+    return ModelConfig(width=int(width), norm=norm, **found)  # type: ignore[arg-type]

@@ -1,0 +1,41 @@
+"""Reconstruction of the cells that are there."""
+
+import torch
+from torch.nn import functional as F
+
+from gridloom.core.batch import Batch, Step, masked_mean
+from gridloom.core.contracts import Objective
+from gridloom.systems.semantic.config import SemanticConfig
+from gridloom.systems.semantic.model import AutoEncoder, ResNetEncoder
+
+__all__ = ["Reconstruction"]
+
+
+class Reconstruction(Objective):
+    """Mean error of the reconstruction over a sample's valid cells, in normalized units.
+
+    Missing cells are neither seen nor scored: what they hold changes nothing.
+    """
+
+    def __init__(self, config: SemanticConfig) -> None:
+        super().__init__()
+        self.loss = config.loss
+        self.autoencoder = AutoEncoder(config.model, variables=config.data.variables, window=config.data.window)
+
+    @property
+    def encoder(self) -> ResNetEncoder:
+        """The part that is extracted."""
+        return self.autoencoder.encoder
+
+    def forward(self, batch: Batch) -> Step:
+        """Reconstruct the field `image`."""
+        image = batch.fields["image"]
+        valid = image.valid.expand_as(image.values)
+        rebuilt = self.autoencoder(image.values, valid).float()
+        error = rebuilt - image.values
+        squared = masked_mean(error.square(), valid)
+        if self.loss == "mse":
+            loss = squared
+        else:
+            loss = masked_mean(F.smooth_l1_loss(rebuilt, image.values, reduction="none"), valid)
+        return Step(loss=loss, metrics={"rmse": torch.sqrt(squared.detach())})

@@ -1,0 +1,50 @@
+"""The registration of the semantic system: which function does what."""
+
+import xarray as xr
+
+from gridloom.core.contracts import Predictor
+from gridloom.core.system import System
+from gridloom.evaluate.baselines.pca import PCAReconstruction
+from gridloom.evaluate.baselines.tiles import BlockMean, MeanField
+from gridloom.evaluate.compare import compare
+from gridloom.systems.semantic.config import PRESETS, SemanticConfig
+from gridloom.systems.semantic.data import Reconstructor, prepare, resolve
+from gridloom.systems.semantic.figures import reconstructions
+from gridloom.systems.semantic.model import ResNetEncoder
+from gridloom.systems.semantic.objective import Reconstruction
+
+__all__ = ["SYSTEM"]
+
+
+def _encoder(config: SemanticConfig) -> ResNetEncoder:
+    return ResNetEncoder(config.model, variables=config.data.variables, window=config.data.window)
+
+
+def _mean_field(config: SemanticConfig, history: xr.Dataset) -> Predictor:
+    return MeanField(history)
+
+
+def _block_mean(config: SemanticConfig, history: xr.Dataset) -> Predictor:
+    """As many block means as the latent has numbers."""
+    return BlockMean(config.model.latent_dim)
+
+
+def _pca(config: SemanticConfig, history: xr.Dataset) -> Predictor:
+    return PCAReconstruction(history, config.model.latent_dim)
+
+
+SYSTEM: System[SemanticConfig] = System(
+    name="semantic",
+    summary="an autoencoder whose encoder is extracted, frozen, served and searched",
+    config=SemanticConfig,
+    presets=PRESETS,
+    monitor="loss",
+    resolve=resolve,
+    prepare=prepare,
+    objective=Reconstruction,
+    encoder=_encoder,
+    predictor=Reconstructor,
+    baselines={"mean field": _mean_field, "block means": _block_mean, "PCA": _pca},
+    score=compare,
+    figures={"reconstructions": reconstructions},
+)

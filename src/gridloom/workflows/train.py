@@ -1,0 +1,173 @@
+"""train: data and a configuration to a run folder with an artifact, its evaluation and a report."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gridloom.core.atomic import write_json, write_text
+from gridloom.core.config import differences, dump_yaml, from_dict, load_yaml, to_dict
+from gridloom.core.contracts import Prepared
+from gridloom.core.errors import ConfigError, UnknownNameError
+from gridloom.core.registry import get_system
+from gridloom.core.score import Score
+from gridloom.core.settings import RunConfig
+from gridloom.core.system import System, Trained
+from gridloom.encoders.artifact import write_artifact
+from gridloom.train.distributed import Processes, processes
+from gridloom.train.loop import train as train_loop
+from gridloom.workflows.evaluate import evaluate_trained, write_scores
+
+__all__ = ["RunResult", "build_config", "data_name", "train"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        folder: The run folder.
+        step: Optimizer steps made.
+        stopped_by: Name of the signal that ended it early; None if it is complete.
+        scores: Evaluation on the test part; empty if it was stopped.
+    """
+
+    folder: Path
+    step: int
+    stopped_by: str | None
+    scores: list[Score]
+
+
+def build_config(system: System, *, preset: str = "default", file: Path | str | None = None) -> RunConfig:
+    """Return a configuration: the preset, with the settings of a file in their place.
+
+    Raises:
+        UnknownNameError: No such preset.
+        ConfigError: The file has an unknown key or a wrong value.
+    """
+    if preset not in system.presets:
+        raise UnknownNameError(f"preset of {system.name}", preset, system.presets)
+    config: RunConfig = system.presets[preset]()
+    if file is None:
+        return config
+    content = load_yaml(file)
+    name = content.pop("system", system.name)
+    if name != system.name:
+        raise ConfigError(f"{file}: is for system {name!r}, not {system.name!r}")
+    loaded: RunConfig = from_dict(system.config, content, where=str(file), default=config)
+    return loaded
+
+
+def data_name(config: RunConfig) -> str:
+    """What the run is trained on, for people."""
+    data = getattr(config, "data", None)
+    return str(getattr(data, "path", "") or "generated data")
+
+
+def with_data(config: RunConfig, path: str) -> RunConfig:
+    """Return the configuration with another path of the data.
+
+    Raises:
+        ConfigError: The system takes no data.
+    """
+    data = getattr(config, "data", None)
+    if data is None or not hasattr(data, "path"):
+        raise ConfigError(f"this system makes its own data; it does not take {path!r}")
+    return dataclasses.replace(config, data=dataclasses.replace(data, path=path))  # type: ignore[type-var]
+
+
+def train(
+    system: System | str, config: RunConfig, *, output: Path | str, show: bool = True, report: bool = True
+) -> RunResult:
+    """Train, write the artifact, evaluate on the test part, draw the report. Called again, it goes on where it was.
+
+    Args:
+        system: The system or its name.
+        config: Its configuration.
+        output: Run folder; an existing one must hold the same configuration.
+        show: Show progress.
+        report: Draw `report.html` at the end.
+
+    Raises:
+        ConfigError: The folder holds a run with another configuration; the differences are listed.
+    """
+    system = get_system(system) if isinstance(system, str) else system
+    config = system.resolve(config)
+    folder = Path(output)
+    with processes(config.train.device) as peers:
+        if peers.is_first:
+            _claim(folder, system, config)
+        peers.wait()
+        prepared = system.prepare(config)
+        if peers.is_first:
+            write_json(folder / "splits.json", prepared.splits)
+            write_json(folder / "normalizer.json", prepared.normalizer)
+        result = _train_and_finish(system, config, prepared, folder, peers, show)
+    if peers.is_first and report and result.stopped_by is None:
+        from gridloom.workflows.report import report as draw_report
+
+        draw_report(folder)
+    return result
+
+
+def _claim(folder: Path, system: System, config: RunConfig) -> None:
+    """Write config.yaml, or check that the one that is there says the same."""
+    file = folder / "config.yaml"
+    if file.is_file():
+        before = load_yaml(file)
+        changed = differences(before, {"system": system.name, **to_dict(config)})
+        if changed:
+            shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
+            raise ConfigError(f"{folder}: holds a run with other settings ({shown}); choose another --output")
+        return
+    if folder.exists() and any(path.name not in {".lock"} for path in folder.iterdir()):
+        raise ConfigError(f"{folder}: exists and is not a run folder (no config.yaml); choose another --output")
+    write_text(file, f"system: {system.name}\n{dump_yaml(config)}")
+
+
+def _train_and_finish(
+    system: System, config: RunConfig, prepared: Prepared, folder: Path, peers: Processes, show: bool
+) -> RunResult:
+    torch.manual_seed(config.seed)
+    objective = system.objective(config)
+    training: Mapping[str, Any] = {"data": data_name(config), "steps": config.train.steps}
+    record = {
+        "system": system.name,
+        "config": to_dict(config),
+        "normalizer": dict(prepared.normalizer),
+        "data": data_name(config),
+    }
+    outcome = train_loop(
+        objective,
+        prepared.sources,
+        config.train,
+        seed=config.seed,
+        folder=folder,
+        peers=peers,
+        record=record,
+        show=show,
+    )
+    scores: list[Score] = []
+    if outcome.stopped_by is None and peers.is_first:
+        trained = Trained(config=config, objective=objective.eval(), normalizer=prepared.normalizer)
+        evaluation = evaluate_trained(system, trained, prepared)
+        scores = evaluation.scores
+        write_scores(folder, scores)
+        write_artifact(
+            folder / "artifact",
+            objective,
+            kind="model",
+            system=system,
+            config=config,
+            normalizer=prepared.normalizer,
+            training={**training, "splits": dict(prepared.splits)},
+            scores=scores,
+        )
+    peers.wait()
+    return RunResult(folder=folder, step=outcome.step, stopped_by=outcome.stopped_by, scores=scores)
