@@ -93,10 +93,19 @@ def test_blocks_without_weight_are_left_out():
     np.testing.assert_array_equal(whole.statistic.low, part.statistic.low)
 
 
-def test_a_faultless_reference_leaves_skill_undefined():
-    found = paired_block_bootstrap(np.stack([np.zeros(8), np.ones(8)]), np.ones(8))
-    assert np.isnan(found.skill.value).all()
-    assert np.isnan(found.skill.low).all()
+def test_skill_against_a_faultless_reference_is_zero_or_undefined():
+    found = paired_block_bootstrap(np.stack([np.zeros(8), np.zeros(8), np.ones(8)]), np.ones(8))
+    for ends in (found.skill.value, found.skill.low, found.skill.high):
+        np.testing.assert_array_equal(ends, [0.0, 0.0, np.nan])
+
+
+def test_skill_has_no_interval_where_some_draws_leave_it_undefined():
+    reference = np.zeros(8)
+    reference[0] = 1.0  # a third of the draws miss this block
+    found = paired_block_bootstrap(np.stack([reference, np.ones(8)]), np.ones(8))
+    assert found.skill.value[1] == -7.0
+    assert np.isnan(found.skill.low[1])
+    assert (found.skill.low[0], found.skill.high[0]) == (0.0, 0.0)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another():

@@ -34,7 +34,8 @@ class Resampled:
 
     Attributes:
         statistic: The statistic of the mean loss.
-        skill: 1 - mean loss / mean loss of the reference; NaN where the reference has no loss at all.
+        skill: 1 - mean loss / mean loss of the reference. Against a reference without any loss: 0 for a method without
+            loss, NaN for others.
         num_blocks: Blocks that were resampled; 0 where there is no interval.
     """
 
@@ -125,9 +126,9 @@ def _draw_means(losses: np.ndarray, weights: np.ndarray, *, num_draws: int, seed
 
 
 def _skill(mean: np.ndarray, reference: int) -> np.ndarray:
-    """1 - mean / reference along the last axis; NaN where the reference is 0."""
+    """1 - mean / reference along the last axis; where the reference is 0, 0 for another 0 and NaN for all else."""
     base = np.broadcast_to(mean[..., reference : reference + 1], mean.shape)
-    ratio = np.full(mean.shape, np.nan)
+    ratio = np.where(mean == 0, 1.0, np.nan)
     np.divide(mean, base, out=ratio, where=base != 0)
     return 1.0 - ratio
 

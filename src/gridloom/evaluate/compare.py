@@ -1,6 +1,6 @@
 """Comparing answers with the truth: errors per variable, and skill against a reference with a paired interval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -13,7 +13,7 @@ from gridloom.core.score import Score
 from gridloom.evaluate.bootstrap import Estimate, Resampled, paired_block_bootstrap
 from gridloom.evaluate.sums import ErrorSums, add_blocks, pool, sum_errors
 
-__all__ = ["ALL", "compare", "judge", "verdict"]
+__all__ = ["ALL", "compare", "judge", "per_method", "verdict"]
 
 ALL = "all"
 """Group of the scores over all variables together."""
@@ -131,22 +131,27 @@ def _score_groups(
     template: Score, methods: Sequence[str], sums: Mapping[str, ErrorSums], reference: int
 ) -> list[Score]:
     """Scores of all variables together, then of each."""
+
+    def resample(losses: np.ndarray, count: np.ndarray, statistic: Callable | None = None) -> Resampled:
+        return paired_block_bootstrap(losses, count, statistic=statistic, reference=reference, seed=template.seed)
+
+    def add(metric: str, group: str, unit: str, estimate: Estimate, num_blocks: int) -> None:
+        labeled = replace(template, metric=metric, group=group, unit=unit, num_blocks=num_blocks)
+        scores.extend(per_method(labeled, methods, estimate))
+
     scores: list[Score] = []
+    overall = _mean_skill(sums, reference, template.seed)
+    add("skill", ALL, "1", overall.skill, overall.num_blocks)
     one_unit = len({entry.unit for entry in sums.values()}) == 1
     for group, entry in {**({ALL: pool(sums)} if one_unit else {}), **sums}.items():
-        in_unit = replace(template, group=group, unit=entry.unit)
-        squared = paired_block_bootstrap(
-            entry.squared, entry.count, statistic=np.sqrt, reference=reference, seed=template.seed
-        )
-        scores += _scores(replace(in_unit, metric="rmse"), methods, squared.statistic, squared.num_blocks)
-        for metric, losses in (("mae", entry.absolute), ("bias", entry.signed)):
-            found = paired_block_bootstrap(losses, entry.count, reference=reference, seed=template.seed)
-            scores += _scores(replace(in_unit, metric=metric), methods, found.statistic, found.num_blocks)
+        squared = resample(entry.squared, entry.count, np.sqrt)
         if group != ALL:
-            skill = replace(template, metric="skill", group=group)
-            scores += _scores(skill, methods, squared.skill, squared.num_blocks)
-    overall = _mean_skill(sums, reference, template.seed)
-    return _scores(replace(template, metric="skill"), methods, overall.skill, overall.num_blocks) + scores
+            add("skill", group, "1", squared.skill, squared.num_blocks)
+        add("rmse", group, entry.unit, squared.statistic, squared.num_blocks)
+        for metric, losses in (("mae", entry.absolute), ("bias", entry.signed)):
+            found = resample(losses, entry.count)
+            add(metric, group, entry.unit, found.statistic, found.num_blocks)
+    return scores
 
 
 def _mean_skill(sums: Mapping[str, ErrorSums], reference: int, seed: int) -> Resampled:
@@ -163,8 +168,8 @@ def _mean_skill(sums: Mapping[str, ErrorSums], reference: int, seed: int) -> Res
     return paired_block_bootstrap(relative, count, reference=reference, seed=seed)
 
 
-def _scores(template: Score, methods: Sequence[str], estimate: Estimate, num_blocks: int) -> list[Score]:
-    """One score per method."""
+def per_method(template: Score, methods: Sequence[str], estimate: Estimate) -> list[Score]:
+    """One score per method: the template with its name and figures."""
     return [
         replace(
             template,
@@ -172,7 +177,6 @@ def _scores(template: Score, methods: Sequence[str], estimate: Estimate, num_blo
             value=float(estimate.value[position]),
             low=float(estimate.low[position]),
             high=float(estimate.high[position]),
-            num_blocks=num_blocks,
         )
         for position, method in enumerate(methods)
     ]

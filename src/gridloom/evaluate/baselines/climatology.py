@@ -75,7 +75,9 @@ class Climatology:
             if times.dtype.kind != "M":
                 raise DataError(f"{what}: part {self.part!r} needs dates in {self.time_dim!r}, got {times.dtype}")
             if self.part.startswith("_") or not hasattr(times.dt, self.part):
-                raise UnknownNameError("part of a date", self.part, ("month", "dayofyear", "season", "dayofweek", "hour"))
+                raise UnknownNameError(
+                    "part of a date", self.part, ("month", "dayofyear", "season", "dayofweek", "hour")
+                )
             return xr.DataArray(getattr(times.dt, self.part))
         if times.dtype.kind not in "iuf":
             raise DataError(f"{what}: period needs numbers in {self.time_dim!r}, got {times.dtype}; use part for dates")
