@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from gridloom.core.errors import DataError
-from gridloom.grid.axes import axis_steps, is_time
+from gridloom.grid.axes import axis_steps, is_latitude, is_longitude, is_time
 from gridloom.grid.check import diagnose, spatial_dims, time_dim
 from gridloom.grid.samples import open_sample
 from gridloom.grid.splits import split_blocks
@@ -138,3 +138,20 @@ def test_spatial_dimensions_are_the_last_two_and_must_be_shared():
 def test_nothing_with_numbers_is_refused():
     with pytest.raises(DataError, match="expected a variable that holds numbers, got name"):
         diagnose(xr.Dataset({"name": ("x", ["a"])}))
+
+
+@pytest.mark.parametrize(
+    ("unit", "north", "east"),
+    [
+        ("degrees_north", True, False),
+        ("degreeN", True, False),
+        ("degrees_E", False, True),
+        ("degree_east", False, True),
+        ("degree", False, False),
+        ("degrees", False, False),
+        ("m", False, False),
+    ],
+)
+def test_latitude_and_longitude_are_known_by_their_units(unit, north, east):
+    data = xr.Dataset({"a": ("y", np.zeros(2))}, coords={"y": ("y", [0.0, 1.0], {"units": unit})})
+    assert (is_latitude(data, "y"), is_longitude(data, "y")) == (north, east)

@@ -168,22 +168,22 @@ def time_dim(dataset: xr.Dataset) -> str | None:
     return best if best is not None and ranks[best] else None
 
 
-def _is_angle(dataset: xr.Dataset, dim: str, kind: str, names: tuple[str, ...], letters: str) -> bool:
+def _is_angle(dataset: xr.Dataset, dim: str, kind: str, direction: str) -> bool:
     attrs = dataset[dim].attrs if dim in dataset.coords else {}
-    if attrs.get("standard_name") == kind or dim.lower() in names:
+    if attrs.get("standard_name") == kind or dim.lower() in (kind, kind[:3]):
         return True
-    unit = str(attrs.get("units", "")).lower()
-    return unit.startswith("degree") and unit[-1] in letters
+    unit = str(attrs.get("units", "")).lower()  # CF knows degrees_north, degree_N, degreesN and so on
+    return unit.startswith("degree") and unit.removeprefix("degree").strip("s_") in (direction, direction[0])
 
 
 def is_latitude(dataset: xr.Dataset, dim: str) -> bool:
     """Whether a dimension is latitude: by its standard name, its units (degrees_north) or its name."""
-    return _is_angle(dataset, dim, "latitude", ("lat", "latitude"), "n")
+    return _is_angle(dataset, dim, "latitude", "north")
 
 
 def is_longitude(dataset: xr.Dataset, dim: str) -> bool:
     """Whether a dimension is longitude: by its standard name, its units (degrees_east) or its name."""
-    return _is_angle(dataset, dim, "longitude", ("lon", "longitude"), "e") and dim.lower() not in ("lat", "latitude")
+    return _is_angle(dataset, dim, "longitude", "east")
 
 
 def data_dims(dataset: xr.Dataset) -> tuple[str, ...]:

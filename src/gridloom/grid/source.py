@@ -96,9 +96,16 @@ class GridSource:
 
     def collate(self, windows: Sequence[int], epoch: int) -> Batch:
         """Read windows. Safe to call from several threads; the same windows always give the same numbers."""
-        values = torch.from_numpy(np.stack([self._read(index) for index in windows]))
+        sizes = self._windows.sizes
+        channels = sum(self._num_channels(name) for name in self._variables)
+        values = np.empty((len(windows), channels, *(sizes[dim] for dim in self._windows.dims)), dtype=np.float32)
+        for index, target in zip(windows, values, strict=True):
+            self._read(index, target)
+        values = values.reshape(len(windows), channels, *(sizes[dim] for dim in self._kept))
+        valid = np.isfinite(values)
+        np.copyto(values, 0.0, where=~valid)
         return Batch(
-            fields={self._field: Field.of(values)},
+            fields={self._field: Field(values=torch.from_numpy(values), valid=torch.from_numpy(valid))},
             features={},
             window=torch.tensor(list(windows), dtype=torch.int64),
             key=window_keys(self._seed, epoch, windows),
@@ -148,11 +155,10 @@ class GridSource:
             position = self._positions.along(self._grids[name].dims, ranges)
         return self._normalizer.apply(name, values, position=position)
 
-    def _read(self, index: int) -> np.ndarray:
-        """Return one window, [channel, *kept dimensions], NaN where missing."""
+    def _read(self, index: int, target: np.ndarray) -> None:
+        """Write one window into [channel, *dimensions of the windows], NaN where missing."""
         slices = self._windows.slices(index)
-        shape = [self._windows.sizes[dim] for dim in self._windows.dims]
-        channels = []
+        channel = 0
         for name in self._variables:
             grid = self._grids[name]
             own = {str(dim): slices[str(dim)] for dim in grid.dims if dim in slices}
@@ -161,11 +167,14 @@ class GridSource:
             else:
                 moved = [_moved(own.get(str(dim)), self._reach.get(str(dim))) for dim in grid.dims]
                 values = self._memory[name][tuple(moved)]
-            lead = (-1,) if grid.dims[:1] == (CHANNEL,) and CHANNEL not in slices else (1,)
-            whole = values.reshape(*lead, *(self._windows.sizes[d] if d in own else 1 for d in self._windows.dims))
-            channels.append(np.broadcast_to(whole, (whole.shape[0], *shape)))
-        stacked = np.concatenate(channels)
-        return stacked.reshape(len(stacked), *(self._windows.sizes[dim] for dim in self._kept))
+            count = self._num_channels(name)
+            cells = [self._windows.sizes[dim] if dim in own else 1 for dim in self._windows.dims]
+            np.copyto(target[channel : channel + count], values.reshape(count, *cells))
+            channel += count
+
+    def _num_channels(self, name: str) -> int:
+        grid = self._grids[name]
+        return grid.sizes[CHANNEL] if CHANNEL in grid.dims and CHANNEL not in self._windows.dims else 1
 
 
 def _moved(place: slice | None, reach: tuple[int, int] | None) -> slice:
