@@ -1,0 +1,3 @@
+"""Pictures: arrays in, matplotlib figures out. One style for papers, screens and reports; no global state."""
+
+__all__: list[str] = []
