@@ -110,7 +110,11 @@ def bars(
         axes[0].set_ylim(len(methods) - 0.5, -0.5)
         axes[0].margins(x=0.08)
         unit = chosen[0].unit
-        made.supxlabel(metric if unit == "1" else f"{metric} [{unit}]", fontsize=7.5)
+        label = metric if unit == "1" else f"{metric} [{unit}]"
+        if len(panels) == 1:
+            axes[0].set_xlabel(label)
+        else:
+            made.supxlabel(label, fontsize=7.5)
     return made
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Shaped
 
 from gridloom.core.errors import DataError
 from gridloom.viz.scale import ColorScale, color_scale
-from gridloom.viz.style import COLORS, COLUMN_CM, figure, style
+from gridloom.viz.style import COLORS, COLUMN_CM, figure, settle, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,15 +19,16 @@ else:  # matplotlib is imported where something is drawn
 __all__ = ["embedding_map", "neighbor_strip", "spread_out"]
 
 _SHAPES = "osD^v"
-_THUMBNAIL_CM = 0.85
+_THUMBNAIL_CM = 0.8
+_SPACING = 1.3  # some room between thumbnails, for the dots
 
 
 def embedding_map(
     points: Shaped[np.ndarray, "items 2"],
     *,
-    thumbnails: Shaped[np.ndarray, "items height width"] | None = None,
-    labels: Shaped[np.ndarray, " items"] | None = None,
-    values: Shaped[np.ndarray, " items"] | None = None,
+    thumbnails: Shaped[np.ndarray, "thumbnails height width"] | None = None,
+    labels: Shaped[np.ndarray, " labels"] | None = None,
+    values: Shaped[np.ndarray, " values"] | None = None,
     value_label: str = "",
     axis_label: str = "principal component",
     width_cm: float | int = COLUMN_CM,
@@ -58,8 +59,7 @@ def embedding_map(
         axes.margins(0.07)
         _scatter(made, axes, points, labels=labels, values=values, value_label=value_label)
         if thumbnails is not None:
-            made.canvas.draw()  # settles the layout, so that distances on paper are known
-            made.set_layout_engine("none")
+            settle(made)  # so that distances on paper are known
             _draw_thumbnails(axes, points, thumbnails)
     return made
 
@@ -80,7 +80,7 @@ def neighbor_strip(
         queries: NaN is gray.
         neighbors: The nearest first.
         distances: Of each neighbor (or similarities); written under it.
-        captions: More about each neighbor, written after the distance.
+        captions: More about each neighbor, written under the distance.
         query_captions: Written under each query.
         scale: Whether colors are comparable within a tile, a row, or the whole figure.
         width_cm: Width; the height follows.
@@ -95,7 +95,7 @@ def neighbor_strip(
         raise DataError(f"expected captions for {num_queries} x {k} neighbors, got {[len(row) for row in captions]}")
     if query_captions is not None and len(query_captions) != num_queries:
         raise DataError(f"expected one caption per query ({num_queries}), got {len(query_captions)}")
-    gap, query_gap, text, top, edge = 0.12, 0.35, 0.42, 0.5, 0.1
+    gap, query_gap, text, top, edge = 0.12, 0.35, 0.45 if captions is None else 0.75, 0.5, 0.1
     tile = (width_cm - 2 * edge - query_gap - (k - 1) * gap) / (k + 1)
     step = tile * height / width + text
     total = top + num_queries * step
@@ -111,8 +111,8 @@ def neighbor_strip(
                 image = neighbors[row, column - 1] if column else queries[row]
                 _tile(axes, image, shared or color_scale([image]), strong=column == 0)
                 if column:
-                    note = f"{distances[row, column - 1]:.2f}"
-                    note = f"{note}  {captions[row][column - 1]}" if captions else note
+                    note = f"{distances[row, column - 1]:#.3g}"
+                    note = f"{note}\n{captions[row][column - 1]}" if captions else note
                 else:
                     note = query_captions[row] if query_captions else ""
                 axes.set_xlabel(note, labelpad=2, fontsize=7)
@@ -124,8 +124,7 @@ def neighbor_strip(
 def spread_out(places: Shaped[np.ndarray, "items 2"], size: tuple[float, float]) -> list[int]:
     """Choose items whose boxes of this size, centered at their places, do not overlap.
 
-    The first is the one nearest to the middle; each next is the first in order of distance from the middle of all,
-    alternating from the outside, so that rims are covered as well as the center.
+    The outermost comes first, then each next one toward the middle that finds room.
     """
     distance = np.linalg.norm(places - np.median(places, axis=0), axis=1)
     chosen: list[int] = []
@@ -160,7 +159,7 @@ def _scatter(
                 alpha=0.8,
                 label=str(label),
             )
-        made.legend(loc="outside upper left", ncols=8, markerscale=1.4, columnspacing=0.9, handletextpad=0.1)
+        made.legend(loc="outside upper left", ncols=10, markerscale=1.4, columnspacing=0.9, handletextpad=0.1)
         return
     dots = axes.scatter(
         points[:, 0], points[:, 1], s=size, c=COLORS[0] if values is None else values, linewidths=0, alpha=0.8
@@ -172,22 +171,28 @@ def _scatter(
 
 def _draw_thumbnails(axes: Axes, points: np.ndarray, thumbnails: np.ndarray) -> None:
     """Pictures at their points, where there is room."""
-    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+    from matplotlib.patches import Rectangle
 
-    dots_per_cm = axes.figure.dpi / 2.54
-    side = _THUMBNAIL_CM * dots_per_cm
     height, width = thumbnails.shape[1:]
-    zoom_to = side / max(height, width)
-    box = (width * zoom_to * 1.12, height * zoom_to * 1.12)
+    side = _THUMBNAIL_CM * axes.figure.dpi / 2.54 / max(height, width)
+    half = np.array([width, height]) * side / 2
     scale = color_scale([thumbnails])
-    for item in spread_out(axes.transData.transform(points), box):
-        pixels = scale.cmap(scale.norm(np.ma.masked_invalid(thumbnails[item])))
-        image = OffsetImage(pixels, zoom=zoom_to * 72.0 / axes.figure.dpi, interpolation="nearest", resample=True)
-        axes.add_artist(
-            AnnotationBbox(
-                image, points[item], frameon=True, pad=0.06, bboxprops={"linewidth": 0.4, "edgecolor": "#444444"}
-            )
+    places = axes.transData.transform(points)
+    axes.autoscale(False)
+    for item in spread_out(places, (2 * _SPACING * half[0], 2 * _SPACING * half[1])):
+        (west, south), (east, north) = axes.transData.inverted().transform([places[item] - half, places[item] + half])
+        axes.imshow(
+            thumbnails[item],
+            norm=scale.norm,
+            cmap=scale.cmap,
+            extent=(west, east, south, north),
+            aspect="auto",
+            zorder=3,
+            clip_on=False,
         )
+        frame = Rectangle((west, south), east - west, north - south, fill=False, edgecolor="#444444", linewidth=0.5)
+        axes.add_patch(frame)
+        frame.set(zorder=4, clip_on=False)
 
 
 def _tile(axes: Axes, image: np.ndarray, scale: ColorScale, *, strong: bool) -> None:

@@ -1,5 +1,6 @@
 """Rows of panels that compare fields: truth, answer and error."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,12 +20,16 @@ else:  # matplotlib is imported where something is drawn
 __all__ = ["field_rows"]
 
 _GAP_CM = 0.12  # between panels
-_TITLE_CM = 0.5
+_TITLE_CM = 0.18
+_TITLE_LINE_CM = 0.34
+_LETTER_CM = 0.16
 _LABEL_CM = 0.45
 _EDGE_CM = 0.1
 _BAR_CM = 0.2
 _BAR_TEXT_CM = 0.95
-_MISSING_CM = 0.45
+_LINE_CM = 0.4
+_BAR_INSET_CM = 0.3  # so that the numbers of two bars stay apart
+_NARROW_CM = 2.5  # a color bar for two numbers at most
 
 
 def field_rows(
@@ -65,11 +70,11 @@ def field_rows(
     shape = next(iter(rows[0].values())).shape
     layout = _Layout.of(
         len(rows),
-        len(columns),
+        columns,
         aspect=shape[0] / shape[1],
         width=float(width_cm or (COLUMN_CM if len(columns) <= 4 else FULL_CM)),
         left=_EDGE_CM + (_LABEL_CM if labels is not None else 0.0),
-        foot=_BAR_CM + _BAR_TEXT_CM + (_MISSING_CM if missing else 0.0),
+        foot=_BAR_CM + _BAR_TEXT_CM,
     )
     with style():
         made = figure(width_cm=layout.width, height_cm=layout.height, constrained=False)
@@ -84,16 +89,18 @@ def field_rows(
             for column in members:
                 for number, row in enumerate(rows):
                     axes = _panel(made, layout.panel(number, columns.index(column)), row.get(column), scale, origin)
-                    axes.set_title(column if number == 0 else "", pad=3)
+                    axes.set_title(layout.titles[columns.index(column)] if number == 0 else "", pad=3)
                     if column == columns[0] and labels is not None:
                         axes.set_ylabel(labels[number], labelpad=3)
             first, last = columns.index(members[0]), columns.index(members[-1])
             what = members[0] if kind == "error" and len(members) == 1 else kind
-            draw_colorbar(made.add_axes(layout.bar(first, last)), scale, f"{what} [{unit}]" if unit else what)
+            label = f"{what} [{unit}]" if unit else what
+            narrow = (last - first + 1) * layout.panel_width < _NARROW_CM
+            draw_colorbar(made.add_axes(layout.bar(first, last)), scale, label, narrow=narrow)
         if missing:
-            legend = made.add_axes((layout.left / layout.width, 0.0, 1.0, _MISSING_CM / layout.height), frameon=False)
+            legend = made.add_axes((layout.left / layout.width, 0.0, 1.0, _LINE_CM / layout.height), frameon=False)
             legend.set_axis_off()
-            mark_missing(legend, x=0.0, y=0.3, size=(0.3 / layout.width, 0.5))
+            mark_missing(legend, x=0.0, y=0.25, size=(0.3 / layout.width, 0.5))
     return made
 
 
@@ -104,33 +111,39 @@ class _Layout:
     width: float
     height: float
     left: float
+    head: float
     foot: float
     panel_width: float
     panel_height: float
+    titles: tuple[str, ...]
 
     @staticmethod
-    def of(num_rows: int, num_columns: int, *, aspect: float, width: float, left: float, foot: float) -> "_Layout":
-        """Give the panels all the width there is."""
-        panel_width = (width - left - _EDGE_CM - _GAP_CM * (num_columns - 1)) / num_columns
+    def of(num_rows: int, titles: Sequence[str], *, aspect: float, width: float, left: float, foot: float) -> "_Layout":
+        """Give the panels all the width there is, and long titles several lines."""
+        panel_width = (width - left - _EDGE_CM - _GAP_CM * (len(titles) - 1)) / len(titles)
         panel_height = panel_width * aspect
+        wrapped = tuple(textwrap.fill(title, max(int(panel_width / _LETTER_CM), 6)) for title in titles)
+        head = _TITLE_CM + _TITLE_LINE_CM * max(title.count("\n") + 1 for title in wrapped)
         return _Layout(
             width=width,
-            height=_TITLE_CM + num_rows * (panel_height + _GAP_CM) + foot,
+            height=head + num_rows * (panel_height + _GAP_CM) + foot,
             left=left,
+            head=head,
             foot=foot,
             panel_width=panel_width,
             panel_height=panel_height,
+            titles=wrapped,
         )
 
     def panel(self, row: int, column: int) -> tuple[float, float, float, float]:
         """Box of a panel."""
         x = self.left + column * (self.panel_width + _GAP_CM)
-        y = self.height - _TITLE_CM - (row + 1) * self.panel_height - row * _GAP_CM
+        y = self.height - self.head - (row + 1) * self.panel_height - row * _GAP_CM
         return self._box(x, y, self.panel_width, self.panel_height)
 
     def bar(self, first: int, last: int) -> tuple[float, float, float, float]:
         """Box of the color bar under some columns."""
-        inset = 0.06 * self.panel_width
+        inset = min(_BAR_INSET_CM, 0.2 * self.panel_width)
         x = self.left + first * (self.panel_width + _GAP_CM) + inset
         width = (last - first + 1) * (self.panel_width + _GAP_CM) - _GAP_CM - 2 * inset
         return self._box(x, self.foot - _BAR_CM, width, _BAR_CM)

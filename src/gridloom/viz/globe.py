@@ -54,7 +54,7 @@ def globe(
     south, north = _edges(latitude, "latitude")
     scale = color_scale([values], center=center)
     missing = bool(np.isnan(values).any())
-    left, right, bottom, top = 0.85, 0.15, 1.75 if missing or markers or rectangles else 1.35, 0.12
+    left, right, bottom, top = 0.85, 0.4, 1.95 if missing or markers or rectangles else 1.5, 0.15
     map_width = width_cm - left - right
     map_height = map_width * (north - south) / (east - west)
     height = map_height + bottom + top
@@ -70,7 +70,7 @@ def globe(
         _degrees(axes)
         for spine in axes.spines.values():
             spine.set_visible(True)
-        bar = (left / width_cm, (bottom - 0.62) / height, map_width / width_cm, 0.18 / height)
+        bar = (left / width_cm, (bottom - 0.75) / height, map_width / width_cm, 0.18 / height)
         draw_colorbar(made.add_axes(bar), scale, label)
         if missing:
             mark_missing(axes, x=0.0, y=-(bottom - 0.05) / map_height, size=(0.3 / map_width, 0.22 / map_height))
@@ -97,8 +97,7 @@ def _unroll(
 
 def _wrap(longitude: np.ndarray, west: float) -> np.ndarray:
     """Bring degrees into [west, west + 360)."""
-    wrapped: np.ndarray = (longitude - west) % 360.0 + west
-    return wrapped
+    return np.asarray((longitude - west) % 360.0 + west)
 
 
 def _edges(degrees: Float[np.ndarray, " size"], what: str) -> tuple[float, float]:
@@ -107,7 +106,7 @@ def _edges(degrees: Float[np.ndarray, " size"], what: str) -> tuple[float, float
     if steps.max() > 1.5 * steps.min():
         raise DataError(f"{what}: expected even steps, got steps from {steps.min():g} to {steps.max():g} degrees")
     half = float(steps.mean()) / 2
-    return float(degrees[0]) - half, float(degrees[-1]) + half
+    return round(float(degrees[0]) - half, 3), round(float(degrees[-1]) + half, 3)
 
 
 def _draw_marks(

@@ -69,21 +69,30 @@ def color_scale(
     )
 
 
-def draw_colorbar(axes: Axes, scale: ColorScale, label: str, *, vertical: bool = False) -> None:
-    """Fill axes with a color bar."""
+def draw_colorbar(axes: Axes, scale: ColorScale, label: str, *, narrow: bool = False) -> None:
+    """Fill axes with a horizontal color bar; a narrow one has room for two numbers only."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.ticker import MaxNLocator
 
     bar = axes.figure.colorbar(
         ScalarMappable(scale.norm, scale.cmap),
         cax=axes,
-        orientation="vertical" if vertical else "horizontal",
+        orientation="horizontal",
         extend=scale.extend,
-        ticks=MaxNLocator(nbins=5 if vertical else 4, min_n_ticks=3),
+        ticks=_two_ticks(scale.norm) if narrow else MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2),
     )
     bar.outline.set_linewidth(0.4)
     bar.set_label(label, labelpad=2)
     bar.ax.tick_params(length=2, pad=1.5)
+
+
+def _two_ticks(norm: Normalize) -> list[float]:
+    """A round number near either end."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = float(norm.vmin or 0.0), float(norm.vmax or 0.0)
+    inside = [tick for tick in MaxNLocator(nbins=6).tick_values(low, high) if low <= tick <= high]
+    return [inside[0], inside[-1]]
 
 
 def mark_missing(axes: Axes, *, x: float, y: float, size: tuple[float, float]) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "SEQUENTIAL",
     "figure",
     "save",
+    "settle",
     "style",
     "to_png_bytes",
     "to_svg",
@@ -102,7 +103,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def figure(*, width_cm: float = COLUMN_CM, height_cm: float = 6.0, constrained: bool = True) -> Figure:
+def figure(*, width_cm: float | int = COLUMN_CM, height_cm: float | int = 6.0, constrained: bool = True) -> Figure:
     """Make an empty figure of a size on paper.
 
     Args:
@@ -118,8 +119,17 @@ def figure(*, width_cm: float = COLUMN_CM, height_cm: float = 6.0, constrained: 
     return Figure(figsize=size, layout=engine, facecolor="white")
 
 
+def settle(figure: Figure) -> None:
+    """Lay a figure out once and for all: matplotlib's layout goes on moving a little with every drawing."""
+    if figure.get_layout_engine() is not None:
+        with style():
+            figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def to_png_bytes(figure: Figure) -> bytes:
     """Draw a figure as PNG, 200 dots per inch; the same figure always gives the same bytes."""
+    settle(figure)
     buffer = io.BytesIO()
     with style():
         figure.savefig(buffer, format="png", dpi=_PNG_DPI, metadata={"Software": None})
@@ -128,6 +138,7 @@ def to_png_bytes(figure: Figure) -> bytes:
 
 def to_svg(figure: Figure) -> str:
     """Draw a figure as SVG, text as text; the same figure always gives the same text (no date, fixed ids)."""
+    settle(figure)
     buffer = io.StringIO()
     with style():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
