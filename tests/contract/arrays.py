@@ -10,8 +10,9 @@ import xarray as xr
 from gridloom.core.batch import Batch, Field
 from gridloom.core.contracts import Encoder, InputSpec, Objective, Prepared, Task
 from gridloom.core.random import window_keys
-from gridloom.core.settings import TrainConfig
+from gridloom.core.settings import RunConfig, TrainConfig
 from gridloom.core.system import System, Trained
+from gridloom.evaluate.baselines.tiles import MeanField
 from gridloom.evaluate.compare import compare
 
 SIZE = 96
@@ -19,11 +20,9 @@ PARTS = {"train": (0, 56), "validation": (60, 76), "test": (80, 96)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FakeConfig:
+class FakeConfig(RunConfig):
     """Configuration of a fake."""
 
-    seed: int = 0
-    """Seed."""
     width: int = 8
     """Size of the embedding."""
     train: TrainConfig = field(default_factory=lambda: SHORT)
@@ -109,16 +108,6 @@ def _task(arrays: Arrays, split: str, target: str) -> Task:
     return Task(name="generated", split=split, given=given, wanted=wanted, truth=truth, block_dim="sample")
 
 
-class Mean:
-    """The dumb baseline: the mean of the training part."""
-
-    def __init__(self, config: FakeConfig, history: xr.Dataset) -> None:
-        self.mean = history.mean("sample")
-
-    def predict(self, given: xr.Dataset, wanted: xr.Dataset) -> xr.Dataset:
-        return self.mean.broadcast_like(given).transpose(*given.dims).assign_coords(given.coords)
-
-
 class Answer:
     """Runs `objective.answer(batch)` over the task's rows and puts the result in the place of `target`."""
 
@@ -163,6 +152,6 @@ def fake(
         objective=objective,
         encoder=encoder,
         predictor=lambda trained: Answer(trained, make, target),
-        baselines={"mean": Mean},
+        baselines={"mean": lambda config, history: MeanField(history)},
         score=compare,
     )

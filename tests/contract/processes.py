@@ -19,7 +19,7 @@ FAKE_PLACES = {
 def context() -> ForkServerContext:
     """Children of a clean server that has imported torch once."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["tests.contract.fakes", "gridloom.train.loop", "gridloom.systems.semantic"])
+    server.set_forkserver_preload(["torch._dynamo", "tests.contract.fakes", "gridloom.systems.semantic"])
     return server
 
 

@@ -1,6 +1,7 @@
 """One battery over every system: learns, resumes bit-equal, extracts, answers, leaks nothing, same on two ranks."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,20 @@ def trained_objective(name: str) -> torch.nn.Module:
     return objective
 
 
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A run of each system that nothing interrupted, made once."""
+    made: dict[str, Path] = {}
+
+    def run(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("whole") / name
+            assert train_in_child(name, made[name]) == 0
+        return made[name]
+
+    return run
+
+
 def test_learns(name: str, tmp_path: Path) -> None:
     system = get_system(name)
     config = system.presets["default"]()
@@ -70,12 +85,12 @@ def test_learns(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "fault", ["step:7:kill", "checkpoint.optimizer:2:kill", "atomic.manifest:2:kill", "checkpoint.latest:1:kill"]
 )
-def test_killed_run_resumes_bit_equal(name: str, fault: str, tmp_path: Path) -> None:
-    assert train_in_child(name, tmp_path / "whole") == 0
+def test_killed_run_resumes_bit_equal(name: str, fault: str, tmp_path: Path, whole_runs: Callable[[str], Path]) -> None:
+    whole = whole_runs(name)
     assert train_in_child(name, tmp_path / "killed", fault=fault) == KILLED
     assert train_in_child(name, tmp_path / "killed", loader_threads=2) == 0
-    assert_same_bits(final_state(tmp_path / "killed"), final_state(tmp_path / "whole"))
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert_same_bits(final_state(tmp_path / "killed"), final_state(whole))
+    assert losses(tmp_path / "killed") == losses(whole)
 
 
 def test_two_ranks_equal_one(name: str, tmp_path: Path) -> None:

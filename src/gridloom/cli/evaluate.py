@@ -1,5 +1,6 @@
 """gridloom evaluate MODEL [DATA]."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +30,14 @@ class Evaluate:
 def run(arguments: Sequence[str]) -> int:
     """Evaluate and print the table."""
     parsed = tyro.cli(Evaluate, args=list(arguments), prog="gridloom evaluate")
-    from gridloom.cli.console import console, print_json
+    from gridloom.cli.console import console
     from gridloom.evaluate.compare import verdict
     from gridloom.evaluate.table import to_json, to_rich
     from gridloom.workflows.evaluate import evaluate
 
     evaluation = evaluate(parsed.model, parsed.data, split=parsed.split, output=parsed.output)
     if parsed.json:
-        print_json(to_json(evaluation.scores))
+        sys.stdout.write(to_json(evaluation.scores))
         return 0
     out = console()
     out.print(to_rich(evaluation.scores))

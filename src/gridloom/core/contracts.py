@@ -1,7 +1,7 @@
 """What a system must provide to be trained, extracted and asked: source, objective, encoder, predictor."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 else:  # core imports no xarray; the name stands for it in signatures
     Dataset = Any
 
-__all__ = ["Encoder", "FieldSpec", "InputSpec", "Objective", "Predictor", "Prepared", "Source", "Task"]
+__all__ = ["Encoder", "FeatureSpec", "FieldSpec", "InputSpec", "Objective", "Predictor", "Prepared", "Source", "Task"]
 
 
 @runtime_checkable
@@ -33,7 +33,14 @@ class Source(Protocol):
 
 
 class Objective(nn.Module, ABC):
-    """A model together with its loss. If the system has an encoder, it is the submodule `encoder`."""
+    """A model together with its loss. If the system has an encoder, it is the attribute `encoder`.
+
+    Attributes:
+        may_skip_parameters: True if some batches use only some of the parameters (a modality that nobody has). On
+            several processes the others are then looked for in each step, which costs a little.
+    """
+
+    may_skip_parameters: bool = False
 
     def begin_step(self, step: int) -> None:
         """Set schedules that depend on the step; the default has none."""
@@ -55,6 +62,20 @@ class FieldSpec:
     """Variables of a dataset that make the channels, in order. Empty where the field is not one of variables."""
     multiple_of: int = 1
     """Spatial sizes must be a multiple of this."""
+    dtype: str = "float32"
+    """Type of the values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """What one feature of a batch must look like, batch dimension aside."""
+
+    dims: tuple[str, ...] = ()
+    """Names of the dimensions after the batch, e.g. `("time",)`."""
+    size: tuple[int, ...] = ()
+    """Size of each dimension."""
+    dtype: str = "int64"
+    """Type of the values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +84,8 @@ class InputSpec:
 
     fields: Mapping[str, FieldSpec]
     """Fields by name."""
-    features: Mapping[str, str] = field(default_factory=dict)
-    """Features by name, with their dtype (`"int64"`)."""
+    features: Mapping[str, FeatureSpec] = field(default_factory=dict)
+    """Features by name."""
     missing: Literal["mask", "raise"] = "mask"
     """What the encoder can do with missing cells: take them with their mask, or not at all."""
 
@@ -86,6 +107,7 @@ class Encoder(nn.Module, ABC):
         """Encode a batch: one tensor, batch first, for each entry of `outputs`."""
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """Something that answers a question about data: a model or a baseline alike."""
 
@@ -123,13 +145,6 @@ class Task:
     block_dim: str
 
 
-class TaskMaker(Protocol):
-    """Makes the question for one part of the data."""
-
-    def __call__(self, split: str) -> Task:
-        """Return the task of this part."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A system's data, ready to train on.
@@ -147,5 +162,5 @@ class Prepared:
     normalizer: Mapping[str, Any]
     splits: Mapping[str, Any]
     history: Dataset
-    task: TaskMaker
+    task: Callable[[str], Task]
     label: str | None = None

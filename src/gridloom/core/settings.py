@@ -1,7 +1,7 @@
 """The part of every system's configuration that the trainer reads."""
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Literal
 
 from gridloom.core.errors import ConfigError
 
@@ -68,13 +68,11 @@ class TrainConfig:
                 raise ConfigError(f"train.{name} must be 0 or more, got {getattr(self, name)}")
 
 
-class RunConfig(Protocol):
-    """What every system's configuration has, whatever else is in it."""
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every system's configuration has; systems add their own fields."""
 
-    @property
-    def seed(self) -> int:
-        """Seed of weights, order and every keyed draw."""
-
-    @property
-    def train(self) -> TrainConfig:
-        """How to train."""
+    seed: int = 0
+    """Seed of weights, order and every draw."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How to train."""

@@ -1,6 +1,5 @@
 """What the registry holds: everything in which one system differs from the others."""
 
-import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +68,7 @@ class System(Generic[C]):
     Attributes:
         name: Name on the command line.
         summary: One line for `gridloom --help`.
-        config: Frozen dataclass with at least `seed` and `train`.
+        config: Frozen dataclass that extends `RunConfig`.
         presets: Functions that return a whole configuration; `default` is always there.
         monitor: The metric that tells whether training gets better; `loss`, or a name in `Step.metrics`.
         resolve: Fills in what only the data can tell (names of variables) before a run; its result is what
@@ -96,16 +95,13 @@ class System(Generic[C]):
     predictor: Callable[[Trained[C]], Predictor] | None = None
     baselines: Mapping[str, Callable[[C, Dataset], Predictor]] = field(default_factory=dict)
     score: Callable[[Task, Mapping[str, Dataset], int], list[Score]] | None = None
-    figures: Mapping[str, Callable[["View"], Figure]] = field(default_factory=dict)
+    figures: Mapping[str, Callable[[View], Figure]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what can be checked without building anything."""
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ConfigError(f"a system's name must be a lower-case identifier, got {self.name!r}")
-        if not dataclasses.is_dataclass(self.config):
-            raise ConfigError(f"system {self.name!r}: config must be a dataclass, got {self.config!r}")
-        names = {item.name for item in dataclasses.fields(self.config)}
-        if not {"seed", "train"} <= names:
-            raise ConfigError(f"system {self.name!r}: config must have the fields seed and train, has {sorted(names)}")
+        if not issubclass(self.config, RunConfig):
+            raise ConfigError(f"system {self.name!r}: config must be a subclass of RunConfig, got {self.config!r}")
         if "default" not in self.presets:
             raise ConfigError(f"system {self.name!r}: presets must have 'default', has {sorted(self.presets)}")

@@ -200,5 +200,5 @@ def load_encoder(path: Path | str) -> LoadedEncoder:
 def describe_inputs(inputs: InputSpec) -> str:
     """Say in one line which fields an encoder takes."""
     parts = [f"{name} [{', '.join(spec.dims)}]" for name, spec in inputs.fields.items()]
-    parts += [f"{name} ({dtype})" for name, dtype in inputs.features.items()]
+    parts += [f"{name} [{', '.join(spec.dims)}] ({spec.dtype})" for name, spec in inputs.features.items()]
     return ", ".join(parts)

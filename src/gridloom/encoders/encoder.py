@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,10 +39,13 @@ def probe_batch(inputs: InputSpec, size: int = 2) -> Batch:
 
     def draw(name: str, spec: FieldSpec) -> Field:
         sizes = spec.size or (1,) * len(spec.dims)
-        shape = tuple(length or max(spec.multiple_of, 1) for length in sizes)
-        return Field.of(2.0 * uniform(key, shape, name) - 1.0)
+        unit = uniform(key, tuple(length or spec.multiple_of for length in sizes), name)
+        dtype = getattr(torch, spec.dtype)
+        return Field.of((2.0 * unit - 1.0).to(dtype) if dtype.is_floating_point else (200.0 * unit).to(dtype))
 
-    features = {name: torch.zeros(size, dtype=getattr(torch, dtype)) for name, dtype in inputs.features.items()}
+    features = {
+        name: torch.zeros(size, *spec.size, dtype=getattr(torch, spec.dtype)) for name, spec in inputs.features.items()
+    }
     fields = {name: draw(name, spec) for name, spec in inputs.fields.items()}
     return Batch(fields=fields, features=features, window=torch.arange(size), key=key)
 
@@ -117,7 +120,7 @@ class SemanticEncoder(nn.Module):
     # ------------------------------------------------------------------ loading and saving
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, device: str | torch.device | None = None) -> Self:
+    def from_pretrained(cls, path: str | Path, *, device: str | torch.device | None = None) -> "SemanticEncoder":
         """Load the encoder of any system from an artifact, a run folder or a file, sizes as they are there."""
         self = cls.__new__(cls)
         nn.Module.__init__(self)
@@ -181,7 +184,7 @@ class SemanticEncoder(nn.Module):
                 parameter.requires_grad_(False)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "SemanticEncoder":
         """Set the mode; what is frozen stays in eval mode, so that its statistics do not move."""
         super().train(mode)
         for name in self._frozen_modules:

@@ -52,7 +52,8 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"weights file not found (权重文件不存在): {path}")
-    head = path.open("rb").read(64)
+    with path.open("rb") as file:
+        head = file.read(64)
     _refuse_what_is_no_checkpoint(path, head)
     if head[:2] == b"PK":
         _scan_zip(path)

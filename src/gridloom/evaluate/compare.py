@@ -123,7 +123,8 @@ def _sentence(score: Score, reference: str) -> str:
 
 def _sums_that_count(task: Task, predictions: Mapping[str, xr.Dataset]) -> dict[str, ErrorSums]:
     """Sums of the variables of which at least one cell counts."""
-    sums = {str(name): sum_errors(task, predictions, str(name)) for name in task.wanted.data_vars}
+    asked = [str(name) for name, cells in task.wanted.data_vars.items() if cells.any()]
+    sums = {name: sum_errors(task, predictions, name) for name in asked}
     return {name: entry for name, entry in sums.items() if entry.count.any()}
 
 

@@ -52,7 +52,9 @@ class Processes:
         if self.world == 1:
             return objective
         devices = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(objective, device_ids=devices, find_unused_parameters=True)
+        return DistributedDataParallel(
+            objective, device_ids=devices, find_unused_parameters=objective.may_skip_parameters
+        )
 
 
 def _device(choice: Literal["auto", "cpu", "cuda"], local_rank: int) -> torch.device:

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 import xarray as xr
 
-from gridloom.core.atomic import write_json, write_text
+from gridloom.core.atomic import write_text
 from gridloom.core.contracts import Encoder, Prepared, Source, Task
 from gridloom.core.errors import DataError, UnknownNameError
 from gridloom.core.score import Score
 from gridloom.core.system import System, Trained
 from gridloom.encoders.artifact import load_model
 from gridloom.evaluate.compare import ALL
-from gridloom.evaluate.probe import PCAFeatures, moments, probe
+from gridloom.evaluate.features import PCAFeatures, moments
+from gridloom.evaluate.probe import probe
 from gridloom.evaluate.table import to_csv, to_json
 
 __all__ = ["Evaluation", "evaluate", "evaluate_trained", "write_scores"]
@@ -110,12 +111,10 @@ def probe_encoder(system: System, trained: Trained, prepared: Prepared, split: s
     torch.manual_seed(trained.config.seed)
     untrained = system.encoder(trained.config).eval()
     collected: dict[str, list[np.ndarray]] = {}
-    labels, groups = [], []
-    for place, part in enumerate(parts):
+    labels = []
+    for part in parts:
         source = prepared.sources[part]
-        windows = np.arange(len(source))
-        labels.append(np.asarray(source.coordinates(windows.tolist())[prepared.label]))
-        groups.append(windows + place * 10**9)
+        labels.append(np.asarray(source.coordinates(list(range(len(source))))[prepared.label]))
         for name, values in _features(source, encoder, untrained).items():
             collected.setdefault(name, []).append(values)
     features = {name: np.concatenate(values) for name, values in collected.items()}
@@ -123,7 +122,6 @@ def probe_encoder(system: System, trained: Trained, prepared: Prepared, split: s
     return probe(
         {**features, f"PCA-{_PCA_COMPONENTS}": PCAFeatures(raw, _PCA_COMPONENTS)},
         np.concatenate(labels),
-        groups=np.concatenate(groups),
         data=str(getattr(getattr(trained.config, "data", None), "path", system.name)),
         split="+".join(parts),
         seed=trained.config.seed,
@@ -150,5 +148,5 @@ def _features(source: Source, encoder: Encoder, untrained: Encoder) -> dict[str,
 
 def write_scores(folder: Path, scores: Sequence[Score]) -> None:
     """Write scores.json and scores.csv."""
-    write_json(folder / "scores.json", to_json(scores))
+    write_text(folder / "scores.json", to_json(scores))
     write_text(folder / "scores.csv", to_csv(scores))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gridloom.core.errors import ConfigError
-from gridloom.core.settings import TrainConfig
+from gridloom.core.settings import RunConfig, TrainConfig
 from gridloom.grid.prepare import GridConfig
 
 __all__ = ["PRESETS", "ModelConfig", "SemanticConfig"]
@@ -34,19 +34,15 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanticConfig:
+class SemanticConfig(RunConfig):
     """Train an autoencoder on gridded data and get its encoder out."""
 
-    seed: int = 0
-    """Seed of weights, order and every draw."""
     data: GridConfig = field(default_factory=GridConfig)
     """What is trained on."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     loss: Literal["mse", "smooth_l1"] = "mse"
     """Error of a cell; smooth_l1 is less moved by outliers."""
-    train: TrainConfig = field(default_factory=TrainConfig)
-    """How to train."""
 
 
 def default() -> SemanticConfig:
