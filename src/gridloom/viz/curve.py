@@ -81,7 +81,8 @@ def bars(
     Args:
         scores: From an evaluation; other metrics are left out.
         metric: The metric drawn.
-        groups: Groups drawn, one panel each; None for all that there are.
+        groups: Groups drawn, one panel each; None for all that there are (but not for the single variable that says the
+            same as `all`).
         width_cm: Width; the height follows from the number of methods.
 
     Raises:
@@ -92,6 +93,8 @@ def bars(
         raise DataError(f"no score to draw: expected metric {metric!r}, got {sorted({s.metric for s in scores})}")
     methods = list(dict.fromkeys(score.method for score in chosen))
     panels = list(dict.fromkeys(score.group for score in chosen))
+    if groups is None and "all" in panels and len(panels) == 2:
+        panels = ["all"]
     with style():
         made = figure(width_cm=width_cm, height_cm=1.3 + 0.5 * len(methods) + (0.4 if len(panels) > 1 else 0.0))
         axes = made.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]

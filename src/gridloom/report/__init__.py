@@ -1,0 +1,3 @@
+"""One self-contained HTML page that shows whether it worked."""
+
+__all__: list[str] = []

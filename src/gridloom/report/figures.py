@@ -1,0 +1,114 @@
+"""Pictures that every run has: the loss, the parts on the map, the embeddings and their neighbors, the skill."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gridloom.core.contracts import Encoder, Source
+from gridloom.core.score import Score
+from gridloom.core.system import View
+from gridloom.evaluate.neighbors import nearest, project
+from gridloom.viz.curve import bars, curves
+from gridloom.viz.embedding import embedding_map, neighbor_strip
+from gridloom.viz.style import FULL_CM
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+else:
+    Figure = Any
+
+__all__ = ["Embedded", "draw_embeddings", "draw_loss", "draw_neighbors", "draw_skill", "embed_source"]
+
+_ENCODE_AT_ONCE = 64
+_NUM_QUERIES = 4
+_NUM_NEIGHBORS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """Windows of a source with their embeddings.
+
+    Attributes:
+        embeddings: [windows, features].
+        tiles: First channel of the image field, [windows, height, width], NaN where missing.
+        coordinates: Where the windows lie.
+    """
+
+    embeddings: np.ndarray
+    tiles: np.ndarray
+    coordinates: Mapping[str, np.ndarray]
+
+
+@torch.inference_mode()
+def embed_source(encoder: Encoder, source: Source, *, most: int) -> Embedded | None:
+    """Embed windows spread evenly over a source; None where its first field is no image."""
+    name, spec = next(iter(encoder.inputs.fields.items()))
+    if spec.dims[-2:] != ("y", "x"):
+        return None
+    windows = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(np.int64)).tolist()
+    device = next(encoder.parameters()).device
+    embeddings, tiles = [], []
+    for start in range(0, len(windows), _ENCODE_AT_ONCE):
+        batch = source.collate(windows[start : start + _ENCODE_AT_ONCE], 0)
+        field = batch.fields[name]
+        embeddings.append(encoder(batch.to(device))["embedding"].float().cpu().numpy())
+        values = torch.where(field.valid, field.values.float(), torch.nan)
+        tiles.append(values.reshape(len(values), -1, *values.shape[-2:])[:, 0].numpy())
+    return Embedded(
+        embeddings=np.concatenate(embeddings),
+        tiles=np.concatenate(tiles),
+        coordinates=source.coordinates(windows),
+    )
+
+
+def draw_loss(metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Loss over steps, training and validation."""
+    series = {}
+    for part in ("train", "validation"):
+        points = [(record["step"], record["loss"]) for record in metrics if record["part"] == part]
+        if points:
+            steps, values = np.array(points, dtype=np.float64).T
+            series[part] = (steps, values)
+    if not series:
+        return None
+    positive = all((values > 0).all() for _, values in series.values())
+    return curves(series, xlabel="optimizer step", ylabel="loss per sample", log=positive)
+
+
+def draw_embeddings(embedded: Embedded, label: str | None) -> Figure:
+    """The embeddings on their first two principal components, with thumbnails; colored by label where there is one."""
+    labels = None if label is None else np.asarray(embedded.coordinates[label])
+    return embedding_map(
+        project(embedded.embeddings), thumbnails=embedded.tiles, labels=labels, width_cm=0.75 * FULL_CM
+    )
+
+
+def draw_neighbors(queries: Embedded, among: Embedded) -> Figure:
+    """Held-out windows, each with the training windows whose embeddings are most similar."""
+    chosen = np.unique(np.linspace(0, len(queries.tiles) - 1, _NUM_QUERIES).round().astype(np.int64))
+    count = min(_NUM_NEIGHBORS, len(among.tiles))
+    indices, similarity = nearest(among.embeddings, queries.embeddings[chosen], count)
+    captions = [[_where(among.coordinates, int(index)) for index in row] for row in indices]
+    return neighbor_strip(
+        queries.tiles[chosen][:, ::-1],
+        among.tiles[indices][:, :, ::-1],
+        similarity,
+        captions,
+        query_captions=[_where(queries.coordinates, int(index)) for index in chosen],
+        scale="all",
+        width_cm=FULL_CM,
+    )
+
+
+def _where(coordinates: Mapping[str, np.ndarray], index: int) -> str:
+    numbers = {name: values[index] for name, values in coordinates.items() if values.dtype.kind in "iuf"}
+    return ", ".join(f"{float(value):.4g}" for value in numbers.values())
+
+
+def draw_skill(view: View) -> Figure | None:
+    """Skill of every method against the best baseline, and accuracies of probes elsewhere in the table."""
+    scores: list[Score] = [score for score in view.scores if score.metric == "skill"]
+    return bars(scores, metric="skill") if scores else None
