@@ -47,7 +47,10 @@ def _print(diagnosis: "Diagnosis", data: str) -> None:
     variables = Table("variable", "dimensions", "missing", "minimum", "mean", "maximum", "unit", box=None, title=data)
     for name, variable in diagnosis.variables.items():
         shape = " x ".join(f"{dim} {size}" for dim, size in zip(variable.dims, variable.shape, strict=True))
-        figures = [f"{value:.4g}" if value is not None else "-" for value in (variable.minimum, variable.mean, variable.maximum)]
+        figures = [
+            f"{value:.4g}" if value is not None else "-"
+            for value in (variable.minimum, variable.mean, variable.maximum)
+        ]
         variables.add_row(name, shape, f"{variable.missing:.1%}", *figures, variable.units or "-")
     dims = Table("dimension", "cells", "from", "to", "step", "order", "gaps", "repeats", "decorrelation", box=None)
     for name, dim in diagnosis.dims.items():

@@ -39,7 +39,7 @@ _Verb = (
 def run(arguments: Sequence[str]) -> int:
     """List or prepare."""
     parsed: List | Prepare = tyro.cli(
-        _Verb,  # type: ignore[arg-type]
+        _Verb,
         args=list(arguments) or ["list"],
         prog="gridloom data",
         config=(tyro.conf.OmitSubcommandPrefixes,),

@@ -30,7 +30,7 @@ Learn, extract and use representations of gridded data over time.
 verbs:
 {verbs}
 
-`gridloom VERB --help` says more. MODEL is a run folder or an artifact; DATA is a file, a folder or the name of a sample.
+`gridloom VERB --help` says more. MODEL is a run folder or an artifact; DATA is a file, a folder or a sample's name.
 --traceback shows where an error comes from, --version the version.
 
   gridloom check etopo20

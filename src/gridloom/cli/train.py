@@ -66,14 +66,16 @@ def _parse(arguments: list[str]) -> Any:
             ("preset", Annotated[str, tyro.conf.arg(help=help_of["preset"])]),
             ("config", Annotated[Path | None, tyro.conf.arg(help=help_of["config"])]),
             ("output", Annotated[Path, tyro.conf.arg(help=help_of["output"])]),
-            ("settings", tyro.conf.OmitArgPrefixes[system.config]),  # type: ignore[name-defined]
+            ("settings", tyro.conf.OmitArgPrefixes[system.config]),  # type: ignore[misc, name-defined]
         ],
         kw_only=True,
         frozen=True,
     )
     output = Path("runs") / f"{system.name}-{preset if data is None else Path(data).stem}"
     default = kind(preset=preset, config=Path(file) if file else None, output=output, settings=config)
-    description = f"{system.summary}\n\nusage: gridloom train {system.name} [DATA] [--preset P] [--config FILE] [settings]"
+    description = (
+        f"{system.summary}\n\nusage: gridloom train {system.name} [DATA] [--preset P] [--config FILE] [settings]"
+    )
     return system, tyro.cli(
         kind, args=rest, default=default, prog=f"gridloom train {system.name} [DATA]", description=description
     )

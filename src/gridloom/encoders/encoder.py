@@ -306,7 +306,7 @@ class SemanticEncoder(nn.Module):
         elif normalize:
             fields = scale_by_own_range(fields)
         tensor = torch.from_numpy(fields)
-        return self.encode_batch(tensor, batch_size=batch_size).cpu().numpy()  # type: ignore[no-any-return]
+        return self.encode_batch(tensor, batch_size=batch_size).cpu().numpy()
 
     def encode_dataset(
         self,
@@ -392,8 +392,8 @@ class SemanticEncoder(nn.Module):
         layers = f", frozen layers {info['frozen_layers']}" if info["frozen_layers"] else ""
         return (
             f"SemanticEncoder(system={info['system']}, inputs={info['inputs']}, "
-            f"input_channels={info['input_channels']}, latent_dim={info['latent_dim']}, parameters={info['total_parameters']:,} ({state}){layers}, "
-            f"device={info['device']})"
+            f"input_channels={info['input_channels']}, latent_dim={info['latent_dim']}, "
+            f"parameters={info['total_parameters']:,} ({state}){layers}, device={info['device']})"
         )
 
 

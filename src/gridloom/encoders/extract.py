@@ -250,4 +250,5 @@ def _probe(encoder: Encoder) -> Tensor:
     """Embeddings of two fixed samples, made from the encoder's own input specification."""
     from gridloom.encoders.encoder import probe_batch
 
-    return encoder.eval()(probe_batch(encoder.inputs))["embedding"]
+    embeddings: Tensor = encoder.eval()(probe_batch(encoder.inputs))["embedding"]
+    return embeddings

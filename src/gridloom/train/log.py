@@ -83,7 +83,7 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return None
-        return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
     def __enter__(self) -> "RunLog":
         """Start the bar."""

@@ -45,7 +45,7 @@ def demo(output: Path | str, *, quick: bool = False) -> DemoResult:
     config = build_config(system, preset="elevation")
     if quick:
         short = replace(config.train, steps=_QUICK_STEPS, warmup_steps=10, validate_every=30, validate_windows=64)
-        config = replace(config, train=short)  # type: ignore[type-var]
+        config = replace(config, train=short)
     data = "etopo20"
     diagnosis = check(data)
     for note in diagnosis.notes:

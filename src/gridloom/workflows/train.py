@@ -21,6 +21,7 @@ from gridloom.encoders.artifact import write_artifact
 from gridloom.train.distributed import Processes, processes
 from gridloom.train.loop import train as train_loop
 from gridloom.workflows.evaluate import evaluate_trained, write_scores
+from gridloom.workflows.report import draw_report
 
 __all__ = ["RunResult", "build_config", "data_name", "train"]
 
@@ -79,7 +80,8 @@ def with_data(config: RunConfig, path: str) -> RunConfig:
     data = getattr(config, "data", None)
     if data is None or not hasattr(data, "path"):
         raise ConfigError(f"this system makes its own data; it does not take {path!r}")
-    return dataclasses.replace(config, data=dataclasses.replace(data, path=path))  # type: ignore[type-var]
+    changes: dict[str, Any] = {"data": dataclasses.replace(data, path=path)}
+    return dataclasses.replace(config, **changes)
 
 
 def train(
@@ -108,12 +110,7 @@ def train(
         if peers.is_first:
             write_json(folder / "splits.json", prepared.splits)
             write_json(folder / "normalizer.json", prepared.normalizer)
-        result = _train_and_finish(system, config, prepared, folder, peers, show)
-    if peers.is_first and report and result.stopped_by is None:
-        from gridloom.workflows.report import report as draw_report
-
-        draw_report(folder)
-    return result
+        return _train_and_finish(system, config, prepared, folder, peers, show=show, report=report)
 
 
 def _claim(folder: Path, system: System, config: RunConfig) -> None:
@@ -132,7 +129,14 @@ def _claim(folder: Path, system: System, config: RunConfig) -> None:
 
 
 def _train_and_finish(
-    system: System, config: RunConfig, prepared: Prepared, folder: Path, peers: Processes, show: bool
+    system: System,
+    config: RunConfig,
+    prepared: Prepared,
+    folder: Path,
+    peers: Processes,
+    *,
+    show: bool,
+    report: bool,
 ) -> RunResult:
     torch.manual_seed(config.seed)
     objective = system.objective(config)
@@ -169,5 +173,7 @@ def _train_and_finish(
             training={**training, "splits": dict(prepared.splits)},
             scores=scores,
         )
+        if report:
+            draw_report(folder, system, trained, prepared, evaluation)
     peers.wait()
     return RunResult(folder=folder, step=outcome.step, stopped_by=outcome.stopped_by, scores=scores)

@@ -53,7 +53,13 @@ def default() -> SemanticConfig:
 def elevation() -> SemanticConfig:
     """The demonstration: global elevation in 128x128 tiles, split in space; minutes on a laptop."""
     return SemanticConfig(
-        data=GridConfig(path="etopo20", window=(128, 128), stride=(4, 4), split_dim="longitude"),
+        data=GridConfig(
+            path="etopo20",
+            window=(128, 128),
+            stride=(4, 4),
+            split_dim="lon",
+            fractions=(0.55, 0.19, 0.26),
+        ),
         model=ModelConfig(latent_dim=256, width=16),
         train=TrainConfig(steps=1200, batch_size=32, learning_rate=2e-3, warmup_steps=60, validate_every=200),
     )
@@ -62,7 +68,7 @@ def elevation() -> SemanticConfig:
 def coads() -> SemanticConfig:
     """Seven monthly sea-surface variables with nearly half of the cells missing, 32x32 windows, split in space."""
     return SemanticConfig(
-        data=GridConfig(path="coads", window=(32, 32), stride=(4, 4), split_dim="longitude"),
+        data=GridConfig(path="coads", window=(32, 32), stride=(4, 4), split_dim="lon"),
         model=ModelConfig(latent_dim=128, width=24),
         train=TrainConfig(steps=800, batch_size=64, learning_rate=2e-3, warmup_steps=50, validate_every=200),
     )

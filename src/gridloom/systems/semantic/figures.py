@@ -1,37 +1,60 @@
 """Pictures of the semantic system."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gridloom.core.errors import DataError
 from gridloom.core.system import View
+from gridloom.viz.field import field_rows
+from gridloom.viz.style import FULL_CM
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+else:
+    Figure = Any
 
 __all__ = ["reconstructions"]
 
 _ROWS = 4
 
 
-def reconstructions(view: View) -> "Figure":
-    """Held-out windows: truth, what the autoencoder and the best baseline make of it, and the autoencoder's error."""
-    from gridloom.viz.field import field_rows
+def reconstructions(view: View) -> Figure:
+    """Held-out windows: truth, what the best baseline and the autoencoder make of it, and the autoencoder's error.
 
-    model = view.trained.config.data.variables[0]
+    The first variable is drawn; missing cells are gray.
+    """
     methods = list(view.predictions)
     if len(methods) < 2:
         raise DataError("a picture of reconstructions needs the model and a baseline")
     baseline, system = methods[0], methods[-1]
-    truth = view.task.truth[model].values
-    present = np.flatnonzero(np.isfinite(truth).mean(axis=(1, 2)) > 0.25)
+    name = view.trained.config.data.variables[0]
+    truth = view.task.truth[name]
+    present = np.flatnonzero(np.isfinite(truth.values).mean(axis=(1, 2)) > 0.25)
     chosen = present[np.unique(np.linspace(0, len(present) - 1, _ROWS).round().astype(int))]
-    answers = {name: view.predictions[name][model].values for name in (baseline, system)}
     rows = []
     for place in chosen:
-        known = np.isfinite(truth[place])
-        row = {"truth": truth[place]}
-        row |= {name: np.where(known, values[place], np.nan) for name, values in answers.items()}
-        rows.append({**row, f"{system} error": row[system] - truth[place]})
-    raise NotImplementedError(rows)
+        values = truth.values[place]
+        row = {"truth": values}
+        for method in (baseline, system):
+            row[method] = np.where(np.isfinite(values), view.predictions[method][name].values[place], np.nan)
+        rows.append({**row, "error": row[system] - values})
+    crosses_zero = bool((truth < 0).any() and (truth > 0).any())
+    return field_rows(
+        rows,
+        labels=[_place(view, int(place)) for place in chosen],
+        unit=f"{name} [{truth.attrs.get('units', '1')}]",
+        center=0.0 if crosses_zero else None,
+        origin="lower",
+        width_cm=FULL_CM,
+    )
+
+
+def _place(view: View, sample: int) -> str:
+    """Where a window lies, as far as numbers say."""
+    coordinates = view.task.truth.coords
+    parts = []
+    for name, values in coordinates.items():
+        if name != "window" and values.dims == ("sample",) and values.dtype.kind in "iuf":
+            parts.append(f"{name} {float(values.values[sample]):.4g}")
+    return "\n".join(parts) or f"window {sample}"

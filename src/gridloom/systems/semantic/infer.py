@@ -29,9 +29,9 @@ def infer_model_config(
     """
     for name, axes in ((_STEM, 4), (_PROJECT, 2)):
         if name not in tensors or tensors[name].ndim != axes:
-            found = list(tensors[name].shape) if name in tensors else "nothing"
+            shape = list(tensors[name].shape) if name in tensors else "nothing"
             raise CheckpointError(
-                f"{path}: not the weights of gridloom's encoder: {name} has {axes} axes there, here {found}"
+                f"{path}: not the weights of gridloom's encoder: {name} has {axes} axes there, here {shape}"
             )
     width, planes = tensors[_STEM].shape[:2]
     found = {"input_channels": int(planes) - 1, "latent_dim": int(tensors[_PROJECT].shape[0])}
