@@ -302,3 +302,12 @@ def test_every_baseline_answers_every_cell_in_float64_with_the_coordinates_asked
     assert np.isfinite(answer["sst"]).all()
     xr.testing.assert_identical(answer.coords.to_dataset(), given.coords.to_dataset())
     xr.testing.assert_identical(given, before)
+
+
+def test_few_of_many_directions_equal_the_whole_decomposition() -> None:
+    values = np.cumsum(np.random.default_rng(3).normal(size=(60, 300)), axis=1)
+    centered = values - values.mean(axis=0)
+    directions, variances = principal_components(centered, 10)
+    _, singular, exact = np.linalg.svd(centered, full_matrices=False)
+    assert np.abs(np.sum(directions * exact[:10], axis=1)) == pytest.approx(np.ones(10), abs=1e-9)
+    assert variances == pytest.approx(singular[:10] ** 2 / 59, rel=1e-9)

