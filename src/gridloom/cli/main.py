@@ -73,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] not in VERBS:
             raise UnknownNameError("verb", given[0], VERBS)
         return int(importlib.import_module(f"gridloom.cli.{given[0]}").run(given[1:]) or 0)
+    except BrokenPipeError:  # the reader of our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (GridloomError, OSError) as error:
         if show_traceback:
             raise

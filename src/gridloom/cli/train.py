@@ -66,7 +66,7 @@ def _parse(arguments: list[str]) -> Any:
             ("preset", Annotated[str, tyro.conf.arg(help=help_of["preset"])]),
             ("config", Annotated[Path | None, tyro.conf.arg(help=help_of["config"])]),
             ("output", Annotated[Path, tyro.conf.arg(help=help_of["output"])]),
-            ("settings", tyro.conf.OmitArgPrefixes[system.config]),  # type: ignore[misc, name-defined]
+            ("settings", Annotated[system.config, tyro.conf.arg(name="")]),
         ],
         kw_only=True,
         frozen=True,

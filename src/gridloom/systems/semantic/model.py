@@ -22,6 +22,8 @@ DOWNSAMPLING = 32
 
 _HEAD_GRID = 4
 _HEAD_CHANNELS = 32
+_COARSE_SEEN = 8
+_COARSE_DRAWN = 32
 _BLOCKS = {"resnet18": (2, 2, 2, 2)}
 
 
@@ -29,8 +31,10 @@ class ResNetEncoder(Encoder):
     """ResNet-18 (He et al. 2016, arXiv 1512.03385) with a head that keeps where things are.
 
     Modules: `stem`, `layer1` to `layer4`, `head`. The stem has one input plane more than the data: the share of the
-    channels that are valid in a cell, so that a missing cell differs from one that is 0. The head takes a 4x4 grid of
-    the last feature map to the latent vector: averaging over the whole field would lose positions.
+    channels that are valid in a cell, so that a missing cell differs from one that is 0. The head adds up two views: a
+    4x4 grid of the last feature map (averaging over the whole field would lose positions), and a linear map of the
+    8x8 block means of the field itself. What block means can say need not go through the network: on held-out relief
+    the error after 300 steps falls to a quarter of that without this way around (docs/benchmarks.md).
 
     Args:
         config: Channels, width, latent size, normalization.
@@ -66,6 +70,7 @@ class ResNetEncoder(Encoder):
             {
                 "reduce": nn.Conv2d(channels, _HEAD_CHANNELS, 1),
                 "project": nn.Linear(_HEAD_CHANNELS * _HEAD_GRID**2, config.latent_dim),
+                "coarse": nn.Linear(config.input_channels * _COARSE_SEEN**2, config.latent_dim, bias=False),
             }
         )
         spec = FieldSpec(
@@ -85,15 +90,17 @@ class ResNetEncoder(Encoder):
         """Encode one field; missing cells are told to the network, their values are never seen."""
         values, valid = image.values, image.valid.expand_as(image.values)
         self._check(values)
-        share = valid.to(values.dtype).mean(1, keepdim=True)
-        x = torch.cat([torch.where(valid, values, torch.zeros((), dtype=values.dtype, device=values.device)), share], 1)
-        x = self.stem(x)
+        known = valid.to(values.dtype)
+        seen = torch.where(valid, values, torch.zeros((), dtype=values.dtype, device=values.device))
+        x = self.stem(torch.cat([seen, known.mean(1, keepdim=True)], 1))
         for number in range(1, 5):
             x = self.get_submodule(f"layer{number}")(x)
         x = self.head["reduce"](x)
         if x.shape[-2:] != (_HEAD_GRID, _HEAD_GRID):
             x = F.adaptive_avg_pool2d(x, _HEAD_GRID)
-        return self.head["project"](rearrange(x, "batch channel y x -> batch (channel y x)"))  # type: ignore[no-any-return]
+        means = F.adaptive_avg_pool2d(seen, _COARSE_SEEN) / F.adaptive_avg_pool2d(known, _COARSE_SEEN).clamp(min=1e-6)
+        latent: Tensor = self.head["project"](x.flatten(1)) + self.head["coarse"](means.flatten(1))
+        return latent
 
     def _check(self, values: Tensor) -> None:
         height, width = values.shape[-2:]
@@ -112,13 +119,14 @@ class Decoder(nn.Module):
     """From a latent vector back to a field.
 
     Five doublings, the last one by pixel shuffle (Shi et al. 2016, arXiv 1609.05158) so that the finest convolution
-    works at half the resolution.
+    works at half the resolution; plus a linear map of the latent vector to a 32x32 picture, drawn bilinearly.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, norm = config.width, config.norm
-        self.channels = width * 8
+        self.channels, self.outputs = width * 8, config.input_channels
+        self.coarse = nn.Linear(config.latent_dim, self.outputs * _COARSE_DRAWN**2)
         self.project = nn.Linear(config.latent_dim, self.channels * _HEAD_GRID**2)
         sizes = [width * 8, width * 4, width * 2, width, width]
         self.up = nn.Sequential(*[UpBlock(a, b, norm=norm) for a, b in pairwise(sizes)])
@@ -137,7 +145,9 @@ class Decoder(nn.Module):
         base = (size[0] // DOWNSAMPLING, size[1] // DOWNSAMPLING)
         if base != (_HEAD_GRID, _HEAD_GRID):
             x = F.interpolate(x, size=base, mode="bilinear", align_corners=False)
-        return F.pixel_shuffle(self.out(self.up(F.relu(x))), 2)
+        fine = F.pixel_shuffle(self.out(self.up(F.relu(x))), 2)
+        picture = rearrange(self.coarse(latent), "b (c y x) -> b c y x", y=_COARSE_DRAWN, x=_COARSE_DRAWN)
+        return fine + F.interpolate(picture, size=size, mode="bilinear", align_corners=False)
 
 
 class AutoEncoder(nn.Module):
