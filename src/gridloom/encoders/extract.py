@@ -18,7 +18,7 @@ from gridloom.core.registry import get_system
 from gridloom.core.settings import RunConfig
 from gridloom.core.system import System
 from gridloom.encoders.artifact import find_artifact, load_encoder, write_artifact
-from gridloom.encoders.match import load_strictly, pick_encoder
+from gridloom.encoders.match import check_fit, load_strictly, pick_encoder
 from gridloom.encoders.weights import read_weights
 from gridloom.grid.prepare import GridConfig
 from gridloom.systems.semantic.config import SemanticConfig
@@ -186,6 +186,8 @@ def encoder_from_file(
     system = get_system("semantic")
     config = replace(SemanticConfig(), model=model, data=GridConfig())
     assert system.encoder is not None
+    with torch.device("meta"):  # sizes are the file's word: nothing of that size is allocated before all of it fits
+        check_fit(path, system.encoder(config), tensors)
     encoder = system.encoder(config)
     load_strictly(path, encoder, tensors)
     return _Found(encoder=encoder.eval(), system=system, config=config, training={"data": "data of its own file"})

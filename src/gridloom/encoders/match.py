@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from gridloom.core.errors import CheckpointError
 from gridloom.encoders.weights import check_values
 
-__all__ = ["load_strictly", "pick_encoder", "unwrap"]
+__all__ = ["check_fit", "load_strictly", "pick_encoder", "unwrap"]
 
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module"}
 _ANCHOR = "stem.0.weight"
+_MOST, _LONGEST = 3, 64  # names in a message, and characters of a name
+_PREFIXES = 8
 
 
 def unwrap(name: str) -> str:
@@ -38,29 +40,34 @@ def pick_encoder(
         CheckpointError: There is no encoder, or several; the prefixes that were seen are listed.
     """
     plain = {unwrap(name): tensor for name, tensor in tensors.items()}
+    if len(plain) != len(tensors):
+        raise CheckpointError(
+            f"{path}: {len(tensors) - len(plain)} tensors stand in it twice, with and without a wrapper "
+            f"({', '.join(sorted(_WRAPPERS))}); save the one state dict you mean by itself"
+        )
     prefixes = sorted(name[: -len(anchor)] for name in plain if name == anchor or name.endswith(f".{anchor}"))
     if not prefixes:
-        seen = sorted({".".join(name.split(".")[:2]) for name in plain})
+        seen = sorted({".".join(name.split(".")[:2])[:_LONGEST] for name in plain})
         raise CheckpointError(
             f"{path}: no encoder weights found (未找到encoder权重): nothing ends with {anchor!r}; "
-            f"prefixes seen: {', '.join(seen[:12])}{', ...' if len(seen) > 12 else ''}"
+            f"prefixes seen: {', '.join(seen[:_PREFIXES])}{', ...' if len(seen) > _PREFIXES else ''}"
         )
     chosen = [prefix for prefix in prefixes if _is_average(prefix) == average]
     if not chosen:
         raise CheckpointError(
-            f"{path}: no {'averaged' if average else 'plain'} weights of an encoder; prefixes: {prefixes}"
+            f"{path}: no {'averaged' if average else 'plain'} weights of an encoder; prefixes: {_some(prefixes)}"
         )
     if len(chosen) > 1:
-        raise CheckpointError(f"{path}: several encoders: prefixes {chosen}; save the one you mean by itself")
+        raise CheckpointError(f"{path}: several encoders: prefixes {_some(chosen)}; save the one you mean by itself")
     prefix = chosen[0]
     return {name[len(prefix) :]: tensor for name, tensor in plain.items() if name.startswith(prefix)}
 
 
-def load_strictly(path: Path | str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors into a module: all of them, of the same shape and dtype and finite, or none.
+def check_fit(path: Path | str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Compare names, shapes and dtypes with those of a module, which may be on the meta device.
 
     Raises:
-        CheckpointError: Lists what is missing, unexpected or differs in shape.
+        CheckpointError: Lists what is missing, unexpected or differs.
     """
     wanted = module.state_dict()
     missing = sorted(wanted.keys() - tensors.keys())
@@ -87,9 +94,19 @@ def load_strictly(path: Path | str, module: nn.Module, tensors: Mapping[str, Ten
         )
     if problems:
         raise CheckpointError(f"{path}: the weights do not fit {type(module).__name__}: {'; '.join(problems)}")
+
+
+def load_strictly(path: Path | str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors into a module: all of them, of the same shape and dtype and finite, or none.
+
+    Raises:
+        CheckpointError: Lists what is missing, unexpected or differs in shape.
+    """
+    check_fit(path, module, tensors)
     check_values(path, tensors)
     module.load_state_dict(tensors, strict=True)
 
 
 def _some(names: list[str], separator: str = ", ") -> str:
-    return separator.join(names[:4]) + (f"{separator}..." if len(names) > 4 else "")
+    shown = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:_MOST]]
+    return separator.join(shown) + (f"{separator}..." if len(names) > _MOST else "")
