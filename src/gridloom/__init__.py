@@ -12,29 +12,32 @@ __all__ = [
     "Step",
     "System",
     "__version__",
+    "configure",
     "create_semantic_encoder",
-    "encode",
-    "evaluate",
+    "encode_data",
+    "evaluate_model",
     "extract_encoder",
     "open_grid",
     "save_grid",
-    "train",
+    "train_system",
 ]
 
+# The verbs as functions have longer names than on the command line: `gridloom.train` is a package.
 _PLACES = {
-    "Batch": "gridloom.core.batch",
-    "Field": "gridloom.core.batch",
-    "GridloomError": "gridloom.core.errors",
-    "SemanticEncoder": "gridloom.encoders.encoder",
-    "Step": "gridloom.core.batch",
-    "System": "gridloom.core.system",
-    "create_semantic_encoder": "gridloom.encoders.encoder",
-    "encode": "gridloom.workflows.encode",
-    "evaluate": "gridloom.workflows.evaluate",
-    "extract_encoder": "gridloom.encoders.extract",
-    "open_grid": "gridloom.grid.read",
-    "save_grid": "gridloom.grid.write",
-    "train": "gridloom.workflows.train",
+    "Batch": "gridloom.core.batch:Batch",
+    "Field": "gridloom.core.batch:Field",
+    "GridloomError": "gridloom.core.errors:GridloomError",
+    "SemanticEncoder": "gridloom.encoders.encoder:SemanticEncoder",
+    "Step": "gridloom.core.batch:Step",
+    "System": "gridloom.core.system:System",
+    "configure": "gridloom.workflows.train:configure",
+    "create_semantic_encoder": "gridloom.encoders.encoder:create_semantic_encoder",
+    "encode_data": "gridloom.workflows.encode:encode",
+    "evaluate_model": "gridloom.workflows.evaluate:evaluate",
+    "extract_encoder": "gridloom.encoders.extract:extract_encoder",
+    "open_grid": "gridloom.grid.read:open_grid",
+    "save_grid": "gridloom.grid.write:save_grid",
+    "train_system": "gridloom.workflows.train:train",
 }
 
 if TYPE_CHECKING:
@@ -45,9 +48,10 @@ if TYPE_CHECKING:
     from gridloom.encoders.extract import extract_encoder
     from gridloom.grid.read import open_grid
     from gridloom.grid.write import save_grid
-    from gridloom.workflows.encode import encode
-    from gridloom.workflows.evaluate import evaluate
-    from gridloom.workflows.train import train
+    from gridloom.workflows.encode import encode as encode_data
+    from gridloom.workflows.evaluate import evaluate as evaluate_model
+    from gridloom.workflows.train import configure
+    from gridloom.workflows.train import train as train_system
 
 
 def __getattr__(name: str) -> Any:
@@ -56,7 +60,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'gridloom' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    module, attribute = _PLACES[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -45,13 +45,13 @@ def _option(arguments: list[str], name: str) -> str | None:
 
 def _parse(arguments: list[str]) -> Any:
     """Parse in two steps: system, preset and file decide the defaults of all other flags."""
-    from gridloom.workflows.train import build_config, with_data
+    from gridloom.workflows.train import configure, with_data
 
     system = get_system(arguments[0])
     rest = arguments[1:]
     data = rest.pop(0) if rest and not rest[0].startswith("-") else None
     preset, file = _option(rest, "--preset") or "default", _option(rest, "--config")
-    config = build_config(system, preset=preset, file=file)
+    config = configure(system, preset=preset, file=file)
     if data is not None:
         config = with_data(config, data)
     presets = ", ".join(system.presets)

@@ -148,8 +148,15 @@ def _split(dataset: xr.Dataset, config: GridConfig, dims: tuple[str, str]) -> Sp
         fractions=config.fractions,
         window=0 if independent else window,
         decorrelation=max(lengths),
-        periodic=dim in dims and is_periodic(dataset, dim),
+        periodic=is_periodic(dataset, dim) if dim in dims else _is_whole_year(dataset, dim),
     )
+
+
+def _is_whole_year(dataset: xr.Dataset, dim: str) -> bool:
+    """Whether a dimension is the months of a climatology, of which the last is followed by the first."""
+    if dim not in dataset.coords or dataset[dim].dtype.kind not in "iuf":
+        return False
+    return dim.lower() == "month" and np.array_equal(dataset[dim].values, np.arange(1, 13))
 
 
 def _decorrelation(values: xr.DataArray, dim: str) -> int:

@@ -12,7 +12,7 @@ from gridloom.workflows.check import check
 from gridloom.workflows.encode import encode
 from gridloom.workflows.extract import extract
 from gridloom.workflows.report import report
-from gridloom.workflows.train import build_config, train
+from gridloom.workflows.train import configure, train
 
 __all__ = ["DemoResult", "demo"]
 
@@ -42,7 +42,7 @@ def demo(output: Path | str, *, quick: bool = False) -> DemoResult:
     """
     output = Path(output)
     system = get_system("semantic")
-    config = build_config(system, preset="elevation")
+    config = configure(system, preset="elevation")
     if quick:
         short = replace(config.train, steps=_QUICK_STEPS, warmup_steps=10, validate_every=30, validate_windows=64)
         config = replace(config, train=short)

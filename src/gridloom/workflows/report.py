@@ -30,7 +30,7 @@ _RASTER = {"reconstructions", "embeddings", "neighbors"}
 _CAPTIONS = {
     "loss": "Loss over optimizer steps: mean over a batch (train), over windows of the validation part.",
     "reconstructions": "Held-out windows: truth, the best baseline, the model, and the model's error. Gray is missing.",
-    "embeddings": "Embeddings of held-out windows on their first two principal components, with the windows themselves.",
+    "embeddings": "Embeddings of held-out windows on their first two principal components, with the windows.",
     "neighbors": "Held-out windows (left) and the training windows with the most similar embeddings. "
     "Numbers: cosine similarity; place of the center.",
     "skill": "Skill, 1 - mse / mse of the best baseline, with 90 % intervals over blocks. Hollow: nothing is shown.",

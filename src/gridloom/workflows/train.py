@@ -23,7 +23,7 @@ from gridloom.train.loop import train as train_loop
 from gridloom.workflows.evaluate import evaluate_trained, write_scores
 from gridloom.workflows.report import draw_report
 
-__all__ = ["RunResult", "build_config", "data_name", "train"]
+__all__ = ["RunResult", "configure", "data_name", "train", "with_data"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,24 +45,50 @@ class RunResult:
     scores: list[Score]
 
 
-def build_config(system: System, *, preset: str = "default", file: Path | str | None = None) -> RunConfig:
-    """Return a configuration: the preset, with the settings of a file in their place.
+def configure(
+    system: System | str,
+    *,
+    preset: str = "default",
+    file: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return a configuration: the preset, then the settings of a file, then single settings.
+
+    Args:
+        system: The system or its name.
+        preset: Name of one of its presets.
+        file: YAML file.
+        settings: Values by dotted name: `{"train.steps": 100, "data.path": "my.nc"}`.
 
     Raises:
-        UnknownNameError: No such preset.
-        ConfigError: The file has an unknown key or a wrong value.
+        UnknownNameError: No such system or preset.
+        ConfigError: An unknown key or a wrong value; names the place and the nearest known key.
     """
+    system = get_system(system) if isinstance(system, str) else system
     if preset not in system.presets:
         raise UnknownNameError(f"preset of {system.name}", preset, system.presets)
     config: RunConfig = system.presets[preset]()
-    if file is None:
-        return config
-    content = load_yaml(file)
-    name = content.pop("system", system.name)
-    if name != system.name:
-        raise ConfigError(f"{file}: is for system {name!r}, not {system.name!r}")
-    loaded: RunConfig = from_dict(system.config, content, where=str(file), default=config)
-    return loaded
+    if file is not None:
+        content = load_yaml(file)
+        name = content.pop("system", system.name)
+        if name != system.name:
+            raise ConfigError(f"{file}: is for system {name!r}, not {system.name!r}")
+        config = from_dict(system.config, content, where=str(file), default=config)
+    if settings:
+        config = from_dict(system.config, _nested(settings), where="settings", default=config)
+    return config
+
+
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"train.steps": 1}` to `{"train": {"steps": 1}}`."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        *outer, last = name.split(".")
+        place = nested
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return nested
 
 
 def data_name(config: RunConfig) -> str:

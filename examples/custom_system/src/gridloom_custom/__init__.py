@@ -53,7 +53,9 @@ class NextMapEncoder(Encoder):
     def __init__(self, config: NextMapConfig) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Conv2d(2, config.channels, 3, padding=1), nn.GELU())
-        self.inputs = InputSpec(fields={"days": FieldSpec(dims=("channel", "time", "y", "x"), size=(1, 2, HEIGHT, WIDTH))})
+        self.inputs = InputSpec(
+            fields={"days": FieldSpec(dims=("channel", "time", "y", "x"), size=(1, 2, HEIGHT, WIDTH))}
+        )
         self.outputs = {"embedding": ("feature",)}
 
     def features(self, day: Field) -> Tensor:
