@@ -1,6 +1,7 @@
 """train: data and a configuration to a run folder with an artifact, its evaluation and a report."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -166,7 +167,6 @@ def _train_and_finish(
 ) -> RunResult:
     torch.manual_seed(config.seed)
     objective = system.objective(config)
-    training: Mapping[str, Any] = {"data": data_name(config), "steps": config.train.steps}
     record = {
         "system": system.name,
         "config": to_dict(config),
@@ -186,20 +186,21 @@ def _train_and_finish(
     scores: list[Score] = []
     if outcome.stopped_by is None and peers.is_first:
         trained = Trained(config=config, objective=objective.eval(), normalizer=prepared.normalizer)
-        evaluation = evaluate_trained(system, trained, prepared)
-        scores = evaluation.scores
-        write_scores(folder, scores)
-        write_artifact(
+        save = functools.partial(
+            write_artifact,
             folder / "artifact",
             objective,
             kind="model",
             system=system,
             config=config,
             normalizer=prepared.normalizer,
-            training={**training, "splits": dict(prepared.splits)},
-            scores=scores,
+            training={"data": data_name(config), "steps": config.train.steps, "splits": dict(prepared.splits)},
         )
+        save()  # before the evaluation, so that nothing is lost if that fails
+        evaluation = evaluate_trained(system, trained, prepared)
+        scores = evaluation.scores
+        write_scores(folder, scores)
+        save(scores=scores)  # again, with the scores on its card
         if report:
             draw_report(folder, system, trained, prepared, evaluation)
-    peers.wait()
     return RunResult(folder=folder, step=outcome.step, stopped_by=outcome.stopped_by, scores=scores)

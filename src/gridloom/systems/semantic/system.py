@@ -30,7 +30,9 @@ def _block_mean(config: SemanticConfig, history: xr.Dataset) -> Predictor:
 
 
 def _pca(config: SemanticConfig, history: xr.Dataset) -> Predictor:
-    return PCAReconstruction(history, config.model.latent_dim)
+    """As many components as the latent has numbers, or as the training windows allow."""
+    cells = sum(values.size // values.sizes["sample"] for values in history.data_vars.values())
+    return PCAReconstruction(history, min(config.model.latent_dim, history.sizes["sample"] - 1, cells))
 
 
 SYSTEM: System[SemanticConfig] = System(
