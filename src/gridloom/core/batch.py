@@ -32,6 +32,8 @@ class Field:
         """
         if valid is None:
             valid = torch.ones_like(values, dtype=torch.bool)
+        elif valid.ndim != values.ndim or len(valid) != len(values):
+            valid = valid.expand_as(values)  # one mask for all samples: give each its own, so that `take` works
         if values.is_floating_point():
             finite = torch.isfinite(values)
             if not bool(finite.all()):
@@ -99,5 +101,5 @@ class Step:
 def masked_mean(values: Float[Tensor, "batch *dims"], valid: Bool[Tensor, "batch *dims"]) -> Float[Tensor, " batch"]:
     """Mean of each sample over its valid cells; 0, with gradient 0, where a sample has none."""
     chosen = torch.where(valid, values, torch.zeros((), dtype=values.dtype, device=values.device))
-    count = valid.flatten(1).sum(1)
-    return chosen.flatten(1).sum(1) / count.clamp(min=1).to(values.dtype)
+    count = valid[..., None].flatten(1).sum(1)
+    return chosen[..., None].flatten(1).sum(1) / count.clamp(min=1).to(values.dtype)

@@ -29,8 +29,11 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own way
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not allowed", None)
+        if getattr(event, "tag", None) is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"tags are not allowed, got {event.tag!r:.80}", None)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
@@ -45,6 +48,13 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_decimal(self, node: Any) -> int:
+        """YAML 1.2 has no octal `010`; PyYAML's own constructor would make 8 of it."""
+        return int(self.construct_scalar(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
 
 
 for _tag, _pattern, _first in (
@@ -69,7 +79,13 @@ def _represent_float(dumper: Any, value: float) -> Any:
     return dumper.represent_scalar("tag:yaml.org,2002:float", text)
 
 
+def _represent_string(dumper: Any, value: str) -> Any:
+    """Quote and escape what is not printable: YAML folds line breaks such as U+0085 otherwise."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if value.isprintable() else '"')
+
+
 _Dumper.add_representer(float, _represent_float)
+_Dumper.add_representer(str, _represent_string)
 _Dumper.yaml_implicit_resolvers = {
     first: [*_Loader.yaml_implicit_resolvers.get(first, []), *yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])]
     for first in {*_Loader.yaml_implicit_resolvers, *yaml.SafeDumper.yaml_implicit_resolvers}
@@ -184,7 +200,12 @@ def _convert_union(options: tuple, content: Any, where: str, default: Any) -> An
 
 def _convert_scalar(kind: Any, content: Any, where: str) -> Any:
     if kind is float and isinstance(content, int) and not isinstance(content, bool):
-        return float(content)
+        try:
+            return float(content)
+        except OverflowError:
+            raise ConfigError(
+                f"{where}: expected a number that a float can hold, got {len(str(content))} digits"
+            ) from None
     if kind is Path and isinstance(content, str):
         return Path(content)
     if not isinstance(content, kind) or (kind is int and isinstance(content, bool)):
@@ -200,7 +221,7 @@ def _convert(kind: Any, content: Any, where: str, default: Any) -> Any:
     if origin in (Union, types.UnionType):
         return _convert_union(arguments, content, where, default)
     if origin is Literal:
-        if content not in arguments:
+        if not any(type(content) is type(value) and content == value for value in arguments):
             near = did_you_mean(str(content), [str(value) for value in arguments])
             raise ConfigError(f"{where}: expected one of {', '.join(map(repr, arguments))}, got {content!r:.80}{near}")
         return content

@@ -47,7 +47,8 @@ def window_keys(seed: int, epoch: int, windows: Sequence[int] | np.ndarray | Ten
         epoch: Number of times that the source has been gone through.
         windows: Addresses in the source.
     """
-    address = torch.as_tensor(np.asarray(windows, dtype=np.int64))
+    # A copy, because torch takes neither read-only nor reversed arrays.
+    address = torch.from_numpy(np.asarray(windows, dtype=np.int64).copy())
     key = mix(torch.tensor(seed, dtype=torch.int64) + _GOLDEN)
     key = mix(key + torch.tensor(epoch + 1, dtype=torch.int64) * _GOLDEN)
     return mix(key + (address + 1) * _GOLDEN)

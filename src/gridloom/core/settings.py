@@ -55,7 +55,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what can only be a mistake."""
-        for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every"):
+        for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "validate_windows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         if self.keep_checkpoints < 2:
@@ -66,6 +66,11 @@ class TrainConfig:
         for name in ("learning_rate", "final_learning_rate", "weight_decay", "clip_norm", "warmup_steps"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"train.{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("validate_every", "loader_threads"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train.{name} must be 0 or more (0 turns it off), got {getattr(self, name)}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"train.betas must be 0 <= beta < 1, got {self.betas}")
 
 
 @dataclass(frozen=True, kw_only=True)
