@@ -4,6 +4,7 @@ Content goes to a temporary sibling, is flushed to disk, and is renamed into pla
 size and SHA-256 of each file, written last: what has no manifest, or does not agree with it, is not complete.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -110,7 +111,9 @@ def verify_manifest(folder: Path | str) -> None:
     try:
         files = read_json(folder / MANIFEST)["files"]
         entries = [(name, int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()]
-    except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
+        if any("\0" in name for name in files):
+            raise ValueError("a name with a zero byte")
+    except (DataError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{folder / MANIFEST}: damaged ({str(error)[:200]})") from None
     for name, size, digest in entries:
         path = folder / name
@@ -140,8 +143,7 @@ def new_folder(path: Path | str, *, manifest: bool = True, replace: bool = False
     if path.exists() and not replace:
         raise DataError(f"{path} exists already; choose another output, or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
-    for orphan in path.parent.glob(f".{path.name}.tmp-*"):
-        shutil.rmtree(orphan, ignore_errors=True)
+    _sweep(path, "tmp")
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.tmp-"))
     temporary.chmod(0o755)
     try:
@@ -158,17 +160,27 @@ def new_folder(path: Path | str, *, manifest: bool = True, replace: bool = False
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync(path.parent)
+    _sweep(path, "old")
 
 
 def _swap(temporary: Path, path: Path) -> None:
-    """Rename into place. An existing target steps aside first and is deleted last, so that one of both is whole."""
+    """Rename into place. An existing target steps aside first and is swept last, so that one of both is whole."""
     if not path.exists():
         temporary.rename(path)
         return
     aside = path.with_name(f".{path.name}.old-{os.getpid()}")
     path.rename(aside)
-    temporary.rename(path)
-    if aside.is_dir():
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        aside.unlink()
+    try:
+        temporary.rename(path)
+    except BaseException:
+        aside.rename(path)
+        raise
+
+
+def _sweep(path: Path, kind: str) -> None:
+    """Remove what killed processes, or this one, left beside `path`."""
+    for orphan in path.parent.glob(f".{glob.escape(path.name)}.{kind}-*"):
+        if orphan.is_dir():
+            shutil.rmtree(orphan, ignore_errors=True)
+        else:
+            orphan.unlink(missing_ok=True)
