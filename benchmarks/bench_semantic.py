@@ -1,8 +1,9 @@
 """What the semantic system learns, beside the dumb baselines, on held-out parts of real data.
 
 Elevation (split in space), the sea surface (split by month) and digits (split by writer) are trained with their
-presets; the reconstruction of the test part stands beside the mean field, as many block means as the latent has numbers and PCA
-with as many components; for digits the probes stand beside raw pixels, PCA, an untrained encoder and four moments.
+presets; the reconstruction of the test part stands beside the mean field, as many block means as the latent has
+numbers and PCA with as many components; for digits the probes stand beside raw pixels, PCA, an untrained encoder and
+four moments.
 Then an ablation on the validation part: the linear way around the network, taken out of the decoder and of both.
 
 Goals: on elevation the autoencoder is better than block means (their 90 % intervals are apart); the way around halves

@@ -24,6 +24,8 @@ from gridloom.workflows.evaluate import Evaluation, evaluate_trained
 __all__ = ["draw_report", "report"]
 
 _MOST_WINDOWS = 600
+_MOST_CANDIDATES = 150
+"""Few enough that the nearest neighbors are not one window moved by some cells."""
 _RASTER = {"reconstructions", "embeddings", "neighbors"}
 """Figures that are mostly pictures: PNG is smaller than SVG."""
 
@@ -122,7 +124,7 @@ def _draw(
     encoder = getattr(trained.objective, "encoder", None)
     if isinstance(encoder, Encoder):
         held_out = embed_source(encoder, prepared.sources["test"], most=_MOST_WINDOWS)
-        training = embed_source(encoder, prepared.sources["train"], most=_MOST_WINDOWS)
+        training = embed_source(encoder, prepared.sources["train"], most=_MOST_CANDIDATES)
         if held_out is not None and training is not None:
             drawn["embeddings"] = draw_embeddings(held_out, prepared.label)
             drawn["neighbors"] = draw_neighbors(held_out, training)

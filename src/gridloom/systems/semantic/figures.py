@@ -43,7 +43,7 @@ def reconstructions(view: View) -> Figure:
     return field_rows(
         rows,
         labels=[_place(view, int(place)) for place in chosen],
-        unit=f"{name} [{truth.attrs.get('units', '1')}]",
+        unit=str(truth.attrs.get("units", "1")),
         center=0.0 if crosses_zero else None,
         origin="lower",
         width_cm=FULL_CM,
@@ -51,10 +51,17 @@ def reconstructions(view: View) -> Figure:
 
 
 def _place(view: View, sample: int) -> str:
-    """Where a window lies, as far as numbers say."""
-    coordinates = view.task.truth.coords
+    """Where a window lies, as far as numbers say, in one line."""
     parts = []
-    for name, values in coordinates.items():
-        if name != "window" and values.dims == ("sample",) and values.dtype.kind in "iuf":
-            parts.append(f"{name} {float(values.values[sample]):.4g}")
-    return "\n".join(parts) or f"window {sample}"
+    for name, values in view.task.truth.coords.items():
+        if name == "window" or values.dims != ("sample",) or values.dtype.kind not in "iuf":
+            continue
+        value = float(values.values[sample])
+        if str(name).startswith("lat"):
+            parts.append(f"{abs(value):.0f}°{'S' if value < 0 else 'N'}")
+        elif str(name).startswith("lon"):
+            value = (value + 180) % 360 - 180
+            parts.append(f"{abs(value):.0f}°{'W' if value < 0 else 'E'}")
+        else:
+            parts.append(f"{name} {value:.4g}")
+    return ", ".join(parts) or f"window {sample}"

@@ -119,7 +119,7 @@ class Decoder(nn.Module):
     """From a latent vector back to a field.
 
     Five doublings, the last one by pixel shuffle (Shi et al. 2016, arXiv 1609.05158) so that the finest convolution
-    works at half the resolution; plus a linear map of the latent vector to a 32x32 picture, drawn bilinearly.
+    works at half the resolution and starts without a checkerboard (Aitken et al. 2017, arXiv 1707.02937); plus a linear map of the latent vector to a 32x32 picture, drawn bilinearly.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -131,6 +131,9 @@ class Decoder(nn.Module):
         sizes = [width * 8, width * 4, width * 2, width, width]
         self.up = nn.Sequential(*[UpBlock(a, b, norm=norm) for a, b in pairwise(sizes)])
         self.out = nn.Conv2d(width, config.input_channels * 4, 3, padding=1)
+        with torch.no_grad():  # the four cells of a pixel start equal, so that no checkerboard has to be unlearned
+            for parameter in self.out.parameters():
+                parameter.copy_(parameter[::4].repeat_interleave(4, dim=0))
 
     def forward(
         self, latent: Float[Tensor, "batch latent"], size: tuple[int, int]
