@@ -147,7 +147,7 @@ class Bench:
         texts = [[_text(value) for value in row] for row in [header, *rows]]
         columns = range(len(header))
         widths = [max(len(row[column]) for row in texts) for column in columns]
-        numeric = [all(row[column] == "" or not isinstance(row[column], str) for row in rows) for column in columns]
+        numeric = [all(row[column] == "" or type(row[column]) in (int, float) for row in rows) for column in columns]
         print()
         for number, row in enumerate(texts):
             cells = [

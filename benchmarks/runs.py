@@ -1,0 +1,162 @@
+"""Small training runs in child processes: what the benchmarks of crashes and of ranks share."""
+
+import multiprocessing.process
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+__all__ = ["SYSTEMS", "final_state", "join", "losses", "make_data", "same_bits", "start_ranks", "start_run"]
+
+SYSTEMS = (
+    "fake_sequence",
+    "fake_sequence, no dropout",
+    "fake_point",
+    "fake_modalities",
+    "fake_clip",
+    "fake_autoencoder",
+    "semantic",
+)
+"""Systems that `start_run` knows. Semantic is small: width 8, 32 latents, 32x32 windows, GroupNorm."""
+
+_LIMIT_SECONDS = 240
+
+
+def make_data(folder: Path) -> Path:
+    """Write the made-up grid that semantic is trained on: 48 days of two fields, a fifth of the cells missing."""
+    from gridloom.grid.synthetic import waves
+    from gridloom.grid.write import save_grid
+
+    path = folder / "waves.nc"
+    save_grid(waves(num_times=48, height=48, width=48), path)
+    return path
+
+
+def _semantic(data: Path) -> Any:
+    from gridloom.core.settings import TrainConfig
+    from gridloom.systems.semantic import SYSTEM
+    from gridloom.systems.semantic.config import GridConfig, ModelConfig, SemanticConfig
+
+    config = SemanticConfig(
+        data=GridConfig(path=str(data), window=(32, 32), stride=(8, 8)),
+        model=ModelConfig(latent_dim=32, width=8),
+        train=TrainConfig(
+            steps=24, batch_size=8, warmup_steps=2, log_every=1, checkpoint_every=4, validate_every=0, tensorboard=False
+        ),
+    )
+    return replace(SYSTEM, presets={"default": lambda: config})
+
+
+def _without_dropout() -> Any:
+    from tests.contract import fakes
+
+    class Still(fakes.Sequence):
+        def train(self, mode: bool = True) -> "Still":
+            """Stay in eval mode, in which dropout does nothing; gradients flow as ever."""
+            return super().train(False)
+
+    return replace(fakes.SEQUENCE, objective=Still)
+
+
+def _system(name: str, data: Path) -> Any:
+    from tests.contract.fakes import FAKES
+
+    if name == "semantic":
+        return _semantic(data)
+    return _without_dropout() if name == "fake_sequence, no dropout" else FAKES[name]
+
+
+def _train(name: str, data: Path, folder: Path, changes: Mapping[str, Any]) -> None:
+    """Train; runs in the child."""
+    import torch
+
+    from gridloom.train.distributed import processes
+    from gridloom.train.loop import train
+
+    system = _system(name, data)
+    config = system.presets["default"]()
+    config = system.resolve(replace(config, train=replace(config.train, **changes)))
+    prepared = system.prepare(config)
+    torch.manual_seed(config.seed)
+    with processes("cpu") as peers:
+        train(
+            system.objective(config),
+            prepared.sources,
+            config.train,
+            seed=config.seed,
+            folder=folder,
+            peers=peers,
+            record={"system": name},
+            show=False,
+        )
+
+
+def start_run(name: str, data: Path, folder: Path, *, fault: str = "", **changes: Any) -> Any:
+    """Start one training process.
+
+    Args:
+        name: One of `SYSTEMS`.
+        data: What `make_data` wrote.
+        folder: Run folder.
+        fault: `place:nth:kill`, where it is to be killed; empty for nowhere.
+        **changes: Settings of `TrainConfig`.
+    """
+    from tests.contract.processes import start
+
+    return start(_train, name, data, folder, changes, **({"GRIDLOOM_FAULT": fault} if fault else {}))
+
+
+def start_ranks(name: str, data: Path, folder: Path, *, world: int, **changes: Any) -> list[Any]:
+    """Start several gloo ranks of one run on this machine."""
+    from tests.contract.processes import start
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [
+        start(_train, name, data, folder, changes, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
+        for rank in range(world)
+    ]
+
+
+def join(child: multiprocessing.process.BaseProcess) -> int:
+    """Wait for a child and return its exit code.
+
+    Raises:
+        TimeoutError: It hangs; it is killed.
+    """
+    child.join(_LIMIT_SECONDS)
+    if child.exitcode is None:
+        child.kill()
+        raise TimeoutError(f"a child did not end within {_LIMIT_SECONDS} s")
+    return child.exitcode
+
+
+def losses(folder: Path) -> list[float]:
+    """Training losses of a run, step by step."""
+    from gridloom.train.log import read_metrics
+
+    return [record["loss"] for record in read_metrics(folder / "metrics.jsonl") if record["part"] == "train"]
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    """Weights and optimizer state of a run's newest checkpoint."""
+    import safetensors.torch
+
+    from gridloom.train.checkpoint import newest_checkpoint
+
+    found = newest_checkpoint(folder / "checkpoints")
+    assert found is not None, f"{folder}: no checkpoint"
+    parts = {name: safetensors.torch.load_file(found.path / f"{name}.safetensors") for name in ("model", "optimizer")}
+    return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+
+def same_bits(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether two states have the same names and the same bits."""
+    import torch
+
+    return ours.keys() == theirs.keys() and all(
+        ours[name].dtype == theirs[name].dtype and torch.equal(ours[name], theirs[name]) for name in ours
+    )
