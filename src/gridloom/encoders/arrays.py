@@ -1,5 +1,6 @@
 """Arrays from anywhere to fields that an encoder takes: float32 [N, C, H, W], NaN where missing, each on its own."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -64,7 +65,7 @@ def handle_missing(fields: Fields, policy: MissingPolicy, fill_value: float) -> 
 def scale_by_own_range(fields: Fields) -> Fields:
     """Scale each field to [-1, 1] by its own valid minimum and maximum; a constant one becomes 0."""
     low, high = TRAINING_RANGE
-    flat = fields.reshape(len(fields), -1).astype(np.float64)
+    flat = fields.reshape(len(fields), math.prod(fields.shape[1:])).astype(np.float64)
     present = ~np.isnan(flat)
     least = np.where(present, flat, np.inf).min(1, keepdims=True, initial=np.inf)
     most = np.where(present, flat, -np.inf).max(1, keepdims=True, initial=-np.inf)

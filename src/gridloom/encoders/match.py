@@ -39,6 +39,8 @@ def pick_encoder(
     Raises:
         CheckpointError: There is no encoder, or several; the prefixes that were seen are listed.
     """
+    # AveragedModel counts its updates beside the weights.
+    tensors = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[2] != "n_averaged"}
     plain = {unwrap(name): tensor for name, tensor in tensors.items()}
     if len(plain) != len(tensors):
         raise CheckpointError(
