@@ -57,7 +57,7 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
 def save_checkpoint(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, step: int, record: Mapping[str, Any], keep: int
 ) -> Path:
-    """Write a checkpoint, point `latest` at it, and remove those older than the newest `keep`.
+    """Write a checkpoint, point `latest` at it, and keep it and the `keep - 1` before it.
 
     Args:
         folder: The run's `checkpoints/`.
@@ -77,7 +77,9 @@ def save_checkpoint(
     faults.point("checkpoint.latest")
     write_text(folder / _LATEST, path.name + "\n")
     faults.point("checkpoint.sweep")
-    for old in _folders(folder)[keep:]:
+    # What is later was damaged and left aside when the run went on: it must not count among the newest.
+    later = [other for other in _folders(folder) if other.name > path.name]
+    for old in [*later, *_folders(folder)[len(later) + keep :]]:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
@@ -85,6 +87,14 @@ def save_checkpoint(
 def _folders(folder: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
     return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
+
+
+def _read(path: Path) -> Checkpoint:
+    verify_manifest(path)
+    state = read_json(path / _STATE)
+    if not isinstance(state, dict) or type(state.get("step")) is not int:
+        raise CheckpointError(f"{path / _STATE}: expected a record with a whole number 'step', got {state!r:.80}")
+    return Checkpoint(path=path, step=state["step"], record=state)
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -99,10 +109,8 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
     damaged: list[str] = []
     for path in candidates:
         try:
-            verify_manifest(path)
-            state = read_json(path / _STATE)
-            found = Checkpoint(path=path, step=int(state["step"]), record=state)
-        except (CheckpointError, DataError, KeyError, TypeError, ValueError) as error:
+            found = _read(path)
+        except (CheckpointError, DataError) as error:
             damaged.append(str(error))
             continue
         for reason in damaged:
@@ -131,9 +139,9 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     parameters = dict(model.named_parameters())
     optimizer.state.clear()
     for key, value in safetensors.torch.load_file(checkpoint.path / _OPTIMIZER).items():
-        name, slot = key.rsplit("/", 1)
+        name, _, slot = key.rpartition("/")
         if name not in parameters:
-            raise CheckpointError(f"{checkpoint.path}: optimizer state for {name!r}, which this model does not have")
+            raise CheckpointError(f"{checkpoint.path}: optimizer state for {key!r}, which this model does not have")
         parameter = parameters[name]
         # A step counter stays on the CPU as AdamW made it, unless the fused kernel keeps it beside the parameter.
         optimizer.state[parameter][slot] = value.to(parameter.device).clone()
