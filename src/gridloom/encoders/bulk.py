@@ -12,6 +12,7 @@ from gridloom.core.errors import DataError
 from gridloom.grid.axes import spatial_dims
 from gridloom.grid.normalize import Normalizer, fit_normalizer
 from gridloom.grid.prepare import open_fields
+from gridloom.grid.read import open_grid
 from gridloom.grid.source import GridSource
 from gridloom.grid.windows import Windows, cut_windows
 
@@ -30,7 +31,7 @@ def encode_dataset(
 ) -> xr.DataArray:
     """Encode every window of a dataset; see `SemanticEncoder.encode_dataset`."""
     name, spec = encoder._one_field("a dataset")
-    dataset = open_fields(data if isinstance(data, xr.Dataset) else str(data), _known(data, spec))
+    dataset = _open(data, spec)
     variables = spec.variables or tuple(str(variable) for variable in dataset.data_vars)
     if len(variables) != encoder.input_channels:
         raise DataError(f"expected {encoder.input_channels} variables for the channels, got {', '.join(variables)}")
@@ -58,13 +59,14 @@ def encode_dataset(
     return _with_coordinates(dataset, windows, embeddings, missing, encoder)
 
 
-def _known(data: xr.Dataset | str | Path, spec: FieldSpec) -> tuple[str, ...]:
-    """The trained variables; a dataset whose single variable has another name is taken as it is."""
-    if isinstance(data, xr.Dataset) and len(spec.variables) == 1 and len(data.data_vars) == 1:
-        return (
-            tuple(str(name) for name in data.data_vars) if spec.variables[0] not in data.data_vars else spec.variables
-        )
-    return spec.variables
+def _open(data: xr.Dataset | str | Path, spec: FieldSpec) -> xr.Dataset:
+    """Open the trained variables. Where one was trained on and one is there, it is taken whatever its name."""
+    opened = open_grid(data)
+    if len(spec.variables) == 1 and spec.variables[0] not in opened.data_vars:
+        whole = open_fields(opened)
+        if len(whole.data_vars) == 1:
+            return whole.rename(dict(zip(whole.data_vars, spec.variables, strict=True)))
+    return open_fields(opened, spec.variables)
 
 
 def _own_normalizer(dataset: xr.Dataset) -> Normalizer:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -141,26 +142,24 @@ def _split(dataset: xr.Dataset, config: GridConfig, dims: tuple[str, str]) -> Sp
     dim = _split_dim(dataset, config, dims)
     window = dict(zip(dims, config.window, strict=True)).get(dim, 1)
     independent = dim == SAMPLE
-    lengths = [0] if independent else [_decorrelation(dataset[name], dim) for name in dataset.data_vars]
-    return split_blocks(
+    split = partial(
+        split_blocks,
         dataset.sizes[dim],
         dim=dim,
         fractions=config.fractions,
         window=0 if independent else window,
-        decorrelation=max(lengths),
-        periodic=is_periodic(dataset, dim) if dim in dims else _is_whole_year(dataset, dim),
+        periodic=dim in dims and is_periodic(dataset, dim),
     )
+    return split() if independent else split(decorrelation=_decorrelation(dataset, split()))
 
 
-def _is_whole_year(dataset: xr.Dataset, dim: str) -> bool:
-    """Whether a dimension is the months of a climatology, of which the last is followed by the first."""
-    if dim not in dataset.coords or dataset[dim].dtype.kind not in "iuf":
-        return False
-    return dim.lower() == "month" and np.array_equal(dataset[dim].values, np.arange(1, 13))
-
-
-def _decorrelation(values: xr.DataArray, dim: str) -> int:
-    return decorrelation_length(values.values, values.get_axis_num(dim))
+def _decorrelation(dataset: xr.Dataset, provisional: Splits) -> int:
+    """The longest decorrelation length of the variables, over the training part of a split without one."""
+    training = dataset.isel({dim: slice(*bounds) for dim, bounds in provisional.bounds("train").items()})
+    return max(
+        decorrelation_length(values.values, values.get_axis_num(provisional.dim))
+        for values in training.data_vars.values()
+    )
 
 
 def prepare_grid(config: GridConfig, *, seed: int, field: str = "image") -> GridParts:
