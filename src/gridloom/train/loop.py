@@ -154,6 +154,10 @@ class _Trainer:
         count = min(config.validate_windows, len(source))
         windows = np.unique(np.linspace(0, len(source) - 1, count).round().astype(np.int64))
         share = np.array_split(windows, self.peers.world)[self.peers.rank]
+        # With fewer windows than processes some have none: they look at one without counting it, so that all sum the
+        # same figures.
+        counts = len(share) > 0
+        share = share if counts else windows[:1]
         size = max(1, config.batch_size // (self.peers.world * config.accumulate))
         totals: dict[str, float] = {}
         self.objective.eval()
@@ -162,7 +166,7 @@ class _Trainer:
             with self._autocast():
                 result = self.objective(batch)
             for name, value in {"loss": result.loss, **result.metrics}.items():
-                totals[name] = totals.get(name, 0.0) + float(value.double().sum())
+                totals[name] = totals.get(name, 0.0) + (float(value.double().sum()) if counts else 0.0)
         self.objective.train()
         names = sorted(totals)
         summed = self.peers.sum(
