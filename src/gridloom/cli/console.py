@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 __all__ = ["console", "print_json", "print_record"]
@@ -30,5 +31,6 @@ def print_record(record: Mapping[str, Any], *, title: str = "") -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in record.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+        number = isinstance(value, int) and not isinstance(value, bool)
+        table.add_row(escape(name), f"{value:,}" if number else escape(str(value)))
     console().print(table)

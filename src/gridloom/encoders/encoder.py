@@ -14,40 +14,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gridloom.core.batch import Batch, Field
-from gridloom.core.contracts import Encoder, FieldSpec, InputSpec
+from gridloom.core.contracts import Encoder, FieldSpec
 from gridloom.core.errors import CheckpointError, DataError, UnknownNameError
-from gridloom.core.random import uniform, window_keys
+from gridloom.core.random import window_keys
 from gridloom.core.registry import get_system
 from gridloom.core.settings import RunConfig
 from gridloom.core.system import System
 from gridloom.encoders.arrays import MissingPolicy, as_fields, handle_missing, scale_by_own_range
 from gridloom.encoders.artifact import describe_inputs, load_encoder, write_artifact
 from gridloom.encoders.extract import encoder_from_file, save_torch, seed_layout
+from gridloom.encoders.fitting import probe_batch
 from gridloom.encoders.match import load_strictly, pick_encoder
 from gridloom.encoders.weights import read_weights
 from gridloom.grid.normalize import Normalizer
 from gridloom.systems.semantic.config import ModelConfig, SemanticConfig
 
-__all__ = ["SemanticEncoder", "create_semantic_encoder", "probe_batch"]
+__all__ = ["SemanticEncoder", "create_semantic_encoder"]
 
 _LOGGER = logging.getLogger(__name__)
-
-
-def probe_batch(inputs: InputSpec, size: int = 2) -> Batch:
-    """A small fixed batch that fits an input specification."""
-    key = window_keys(0, 0, range(size))
-
-    def draw(name: str, spec: FieldSpec) -> Field:
-        sizes = spec.size or (1,) * len(spec.dims)
-        unit = uniform(key, tuple(length or spec.multiple_of for length in sizes), name)
-        dtype = getattr(torch, spec.dtype)
-        return Field.of((2.0 * unit - 1.0).to(dtype) if dtype.is_floating_point else (200.0 * unit).to(dtype))
-
-    features = {
-        name: torch.zeros(size, *spec.size, dtype=getattr(torch, spec.dtype)) for name, spec in inputs.features.items()
-    }
-    fields = {name: draw(name, spec) for name, spec in inputs.fields.items()}
-    return Batch(fields=fields, features=features, window=torch.arange(size), key=key)
 
 
 class SemanticEncoder(nn.Module):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from gridloom.core.atomic import read_json, verify_manifest
 from gridloom.core.config import from_dict
@@ -18,6 +17,7 @@ from gridloom.core.registry import get_system
 from gridloom.core.settings import RunConfig
 from gridloom.core.system import System
 from gridloom.encoders.artifact import find_artifact, load_encoder, write_artifact
+from gridloom.encoders.fitting import probe_batch
 from gridloom.encoders.match import check_fit, load_strictly, pick_encoder
 from gridloom.encoders.weights import read_weights
 from gridloom.grid.prepare import GridConfig
@@ -243,14 +243,8 @@ def _verify(encoder: Encoder, output: Path, layout: Layout) -> None:
     different = [name for name in ours if name not in theirs or not torch.equal(ours[name], theirs[name])]
     if different or ours.keys() != theirs.keys():
         raise CheckpointError(f"{output}: verification failed, {len(different)} tensors differ: {different[:3]}")
-    if not torch.equal(_probe(encoder), _probe(again)):
+    batch = probe_batch(encoder.inputs)
+    with torch.inference_mode():
+        embeddings = [model.eval()(batch)["embedding"] for model in (encoder, again)]
+    if not torch.equal(*embeddings):
         raise CheckpointError(f"{output}: verification failed, the embeddings of a probe batch differ")
-
-
-@torch.inference_mode()
-def _probe(encoder: Encoder) -> Tensor:
-    """Embeddings of two fixed samples, made from the encoder's own input specification."""
-    from gridloom.encoders.encoder import probe_batch
-
-    embeddings: Tensor = encoder.eval()(probe_batch(encoder.inputs))["embedding"]
-    return embeddings

@@ -141,16 +141,20 @@ def train(
 
 
 def _claim(folder: Path, system: System, config: RunConfig) -> None:
-    """Write config.yaml, or check that the one that is there says the same."""
+    """Write config.yaml, or check that the one that is there says the same.
+
+    A run that failed before its first step (windows too large, say) binds nobody: its settings may be mended.
+    """
     file = folder / "config.yaml"
-    if file.is_file():
+    started = any((folder / name).exists() for name in ("metrics.jsonl", "checkpoints"))
+    if file.is_file() and started:
         before = load_yaml(file)
         changed = differences(before, {"system": system.name, **to_dict(config)})
         if changed:
             shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
             raise ConfigError(f"{folder}: holds a run with other settings ({shown}); choose another --output")
         return
-    if folder.exists() and any(path.name not in {".lock"} for path in folder.iterdir()):
+    if not file.is_file() and folder.exists() and any(path.name not in {".lock"} for path in folder.iterdir()):
         raise ConfigError(f"{folder}: exists and is not a run folder (no config.yaml); choose another --output")
     write_text(file, f"system: {system.name}\n{dump_yaml(config)}")
 

@@ -119,7 +119,8 @@ class Decoder(nn.Module):
     """From a latent vector back to a field.
 
     Five doublings, the last one by pixel shuffle (Shi et al. 2016, arXiv 1609.05158) so that the finest convolution
-    works at half the resolution and starts without a checkerboard (Aitken et al. 2017, arXiv 1707.02937); plus a linear map of the latent vector to a 32x32 picture, drawn bilinearly.
+    works at half the resolution and starts without a checkerboard (Aitken et al. 2017, arXiv 1707.02937); plus a linear
+    map of the latent vector to a 32x32 picture, drawn bilinearly.
     """
 
     def __init__(self, config: ModelConfig) -> None:
