@@ -1,8 +1,6 @@
 """Systems by name: built in, or from an installed package's entry point."""
 
 import dataclasses
-import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, EntryPoints
@@ -19,6 +17,7 @@ from gridloom.core.system import System
 from tests.contract.fakes import AUTOENCODER
 
 FOREIGN = dataclasses.replace(AUTOENCODER, name="foreign")
+OTHER = dataclasses.replace(AUTOENCODER, name="other")
 NOT_A_SYSTEM = {"name": "strange"}
 Install = Callable[..., None]
 
@@ -79,21 +78,25 @@ def test_every_built_in_system_is_what_it_is_called() -> None:
         assert isinstance(system.presets["default"](), system.config)
 
 
-def test_listing_the_names_imports_no_system_and_a_real_package_is_found(tmp_path: Path) -> None:
-    (tmp_path / "other_package.py").write_text("SYSTEM = 5\n")
+def test_listing_the_names_imports_no_system_and_a_real_package_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other_package.py").write_text("from tests.core.test_registry import OTHER as SYSTEM\n")
     info = tmp_path / "other_package-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[gridloom.systems]\nother = other_package:SYSTEM\n")
-    program = (
-        f"import sys, json; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from gridloom.core.registry import system_names\n"
-        "names = system_names()\n"
-        "print(json.dumps([names, [m for m in sys.modules if m.startswith(('gridloom.systems', 'other_package'))]]))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    names, imported = json.loads(done.stdout)
-    assert "other" in names and imported == []
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.startswith("gridloom.systems.")]:
+        monkeypatch.delitem(sys.modules, name)
+    registry._installed.cache_clear()
+    try:
+        assert "other" in system_names()
+        assert not [name for name in sys.modules if name.startswith(("gridloom.systems.", "other_package"))]
+        assert get_system("other") is OTHER
+    finally:
+        registry._installed.cache_clear()
+        sys.modules.pop("other_package", None)
 
 
 @pytest.mark.parametrize(
