@@ -43,6 +43,8 @@ class SemanticConfig(RunConfig):
     """The network."""
     loss: Literal["mse", "smooth_l1"] = "mse"
     """Error of a cell; smooth_l1 is less moved by outliers."""
+    flip: bool = False
+    """Flip training windows up-down and left-right at random: four times the data, where that makes sense."""
 
 
 def default() -> SemanticConfig:
@@ -61,6 +63,7 @@ def elevation() -> SemanticConfig:
             fractions=(0.55, 0.19, 0.26),
         ),
         model=ModelConfig(latent_dim=256, width=16),
+        flip=True,
         train=TrainConfig(steps=1200, batch_size=32, learning_rate=2e-3, warmup_steps=60, validate_every=200),
     )
 

@@ -21,8 +21,8 @@ DOWNSAMPLING = 32
 """Cells of the input per cell of the last feature map, along each axis."""
 
 _HEAD_GRID = 4
-_HEAD_CHANNELS = 32
-_COARSE_SEEN = 8
+_HEAD_CHANNELS = 16
+_COARSE_SEEN = 16
 _COARSE_DRAWN = 32
 _BLOCKS = {"resnet18": (2, 2, 2, 2)}
 
@@ -33,7 +33,7 @@ class ResNetEncoder(Encoder):
     Modules: `stem`, `layer1` to `layer4`, `head`. The stem has one input plane more than the data: the share of the
     channels that are valid in a cell, so that a missing cell differs from one that is 0. The head adds up two views: a
     4x4 grid of the last feature map (averaging over the whole field would lose positions), and a linear map of the
-    8x8 block means of the field itself. What block means can say need not go through the network: on held-out relief
+    16x16 block means of the field itself. What block means can say need not go through the network: on held-out relief
     the error after 300 steps falls to a quarter of that without this way around (docs/benchmarks.md).
 
     Args:

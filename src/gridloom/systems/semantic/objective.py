@@ -1,10 +1,13 @@
 """Reconstruction of the cells that are there."""
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 from torch.nn import functional as F
 
-from gridloom.core.batch import Batch, Step, masked_mean
+from gridloom.core.batch import Batch, Field, Step, masked_mean
 from gridloom.core.contracts import Objective
+from gridloom.core.random import uniform
 from gridloom.systems.semantic.config import SemanticConfig
 from gridloom.systems.semantic.model import AutoEncoder, ResNetEncoder
 
@@ -19,7 +22,7 @@ class Reconstruction(Objective):
 
     def __init__(self, config: SemanticConfig) -> None:
         super().__init__()
-        self.loss = config.loss
+        self.loss, self.flip = config.loss, config.flip
         self.autoencoder = AutoEncoder(config.model, variables=config.data.variables, window=config.data.window)
 
     @property
@@ -30,6 +33,8 @@ class Reconstruction(Objective):
     def forward(self, batch: Batch) -> Step:
         """Reconstruct the field `image`."""
         image = batch.fields["image"]
+        if self.flip and self.training:
+            image = _flipped(image, uniform(batch.key, (2,), "flip") < 0.5)
         valid = image.valid.expand_as(image.values)
         rebuilt = self.autoencoder(image.values, valid).float()
         error = rebuilt - image.values
@@ -39,3 +44,15 @@ class Reconstruction(Objective):
         else:
             loss = masked_mean(F.smooth_l1_loss(rebuilt, image.values, reduction="none"), valid)
         return Step(loss=loss, metrics={"rmse": torch.sqrt(squared.detach())})
+
+
+def _flipped(image: Field, flips: Bool[Tensor, "batch 2"]) -> Field:
+    """Flip each sample up-down, left-right, both or not."""
+
+    def flip(tensor: Tensor) -> Tensor:
+        for place, axis in enumerate((-2, -1)):
+            chosen = flips[:, place].view(-1, *[1] * (tensor.ndim - 1))
+            tensor = torch.where(chosen, tensor.flip(axis), tensor)
+        return tensor
+
+    return image.apply(flip)
