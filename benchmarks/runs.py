@@ -17,6 +17,7 @@ SYSTEMS = (
     "fake_clip",
     "fake_autoencoder",
     "semantic",
+    "semantic, float64",
 )
 """Systems that `start_run` knows. Semantic is small: width 8, 32 latents, 32x32 windows, GroupNorm."""
 
@@ -33,19 +34,36 @@ def make_data(folder: Path) -> Path:
     return path
 
 
-def _semantic(data: Path) -> Any:
+def _semantic(data: Path, *, double: bool) -> Any:
     from gridloom.core.settings import TrainConfig
     from gridloom.systems.semantic import SYSTEM
     from gridloom.systems.semantic.config import GridConfig, ModelConfig, SemanticConfig
+    from gridloom.systems.semantic.objective import Reconstruction
+
+    class Double(Reconstruction):
+        def __init__(self, config: SemanticConfig) -> None:
+            super().__init__(config)
+            self.double()
+
+        def forward(self, batch: Any) -> Any:
+            return super().forward(
+                batch.apply(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+            )
 
     config = SemanticConfig(
         data=GridConfig(path=str(data), window=(32, 32), stride=(8, 8)),
         model=ModelConfig(latent_dim=32, width=8),
         train=TrainConfig(
-            steps=24, batch_size=8, warmup_steps=2, log_every=1, checkpoint_every=4, validate_every=0, tensorboard=False
+            steps=24,
+            batch_size=8,
+            log_every=1,
+            checkpoint_every=4,
+            validate_every=0,
+            tensorboard=False,
         ),
     )
-    return replace(SYSTEM, presets={"default": lambda: config})
+    objective = Double if double else Reconstruction
+    return replace(SYSTEM, presets={"default": lambda: config}, objective=objective)
 
 
 def _without_dropout() -> Any:
@@ -62,8 +80,8 @@ def _without_dropout() -> Any:
 def _system(name: str, data: Path) -> Any:
     from tests.contract.fakes import FAKES
 
-    if name == "semantic":
-        return _semantic(data)
+    if name.startswith("semantic"):
+        return _semantic(data, double="float64" in name)
     return _without_dropout() if name == "fake_sequence, no dropout" else FAKES[name]
 
 
