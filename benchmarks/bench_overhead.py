@@ -136,7 +136,11 @@ def overhead(*, model: str, steps: int) -> dict[str, Any]:
         tensorboard=False,
     )
     with tempfile.TemporaryDirectory() as folder, processes("cpu") as peers:
-        train(objective, {"train": source}, config, seed=0, folder=Path(folder), peers=peers, record={}, show=True)
+        outcome = train(
+            objective, {"train": source}, config, seed=0, folder=Path(folder), peers=peers, record={}, show=True
+        )
+    if outcome.stopped_by is not None:  # a cell that is not whole is not kept
+        raise SystemExit(f"stopped by {outcome.stopped_by}")
     # The trainer's last step is followed by a checkpoint, not by a request for a batch: it is not among the times.
     pairs = list(zip(source.bare, source.trainer, strict=False))[_WARMUP:]
     return {
