@@ -1,7 +1,6 @@
 """Reads every file of a list in one process, and says as JSON what became of each: run as a child by test_hostile."""
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -10,15 +9,12 @@ from gridloom.core.errors import CheckpointError
 from gridloom.encoders.extract import encoder_from_file
 
 
-def current_megabytes() -> float:
-    """Resident memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-
-def peak_megabytes() -> float:
-    """Largest resident memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def memory_megabytes(line: str) -> float:
+    """Resident memory: `VmRSS` now, `VmHWM` at most so far (getrusage would count the parent before exec too)."""
+    for row in Path("/proc/self/status").read_text().splitlines():
+        if row.startswith(f"{line}:"):
+            return int(row.split()[1]) / 1024
+    raise LookupError(line)
 
 
 def read(path: Path) -> dict[str, object]:
@@ -32,13 +28,19 @@ def read(path: Path) -> dict[str, object]:
     except BaseException as crash:
         error, message = type(crash).__name__, str(crash)[:500]
     seconds = time.perf_counter() - start
-    return {"name": path.name, "error": error, "message": message, "seconds": seconds, "peak": peak_megabytes()}
+    return {
+        "name": path.name,
+        "error": error,
+        "message": message,
+        "seconds": seconds,
+        "peak": memory_megabytes("VmHWM"),
+    }
 
 
 def main(good: Path, paths: list[Path]) -> None:
     """Load a good file first, so that everything is imported, then the others."""
     encoder_from_file(good)
-    baseline = current_megabytes()
+    baseline = memory_megabytes("VmRSS")
     results = [read(path) for path in paths]
     sys.stdout.write(json.dumps({"baseline": baseline, "results": results}))
 
