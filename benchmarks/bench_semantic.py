@@ -4,7 +4,7 @@ Elevation (split in space), the sea surface (split by month) and digits (split b
 presets; the reconstruction of the test part stands beside the mean field, as many block means as the latent has
 numbers and PCA with as many components; for digits the probes stand beside raw pixels, PCA, an untrained encoder and
 four moments.
-Then an ablation on the validation part: the linear way around the network, taken out of the decoder and of both.
+Then an ablation on the validation part: the linear way around the network started at random, and taken out.
 
 Goals: on elevation the autoencoder is better than block means (their 90 % intervals are apart); the way around halves
 the validation loss.
@@ -50,10 +50,13 @@ def ablate(variant: str, seed: int, steps: int) -> dict[str, Any]:
     prepared = system.prepare(config)
     torch.manual_seed(seed)
     objective = system.objective(config)
-    held = {"whole": [], "decoder's alone": ["encoder.head.coarse"], "none": ["encoder.head.coarse", "decoder.coarse"]}
-    for name in held[variant]:
-        for parameter in objective.autoencoder.get_submodule(name).parameters():
-            torch.nn.init.zeros_(parameter).requires_grad_(False)
+    for name in ("encoder.head.coarse", "decoder.coarse"):
+        layer = objective.autoencoder.get_submodule(name)
+        if variant == "random start":
+            layer.reset_parameters()
+        elif variant == "none":
+            for parameter in layer.parameters():
+                torch.nn.init.zeros_(parameter).requires_grad_(False)
     with tempfile.TemporaryDirectory() as folder, processes("cpu") as peers:
         train(objective, prepared.sources, config.train, seed=seed, folder=Path(folder), peers=peers, record={})
         records = read_metrics(Path(folder) / "metrics.jsonl")
@@ -94,13 +97,13 @@ def main() -> None:
     steps = STEPS_QUICK if bench.quick else STEPS_ABLATION
     losses = {
         variant: bench.cell(f"way around {variant}", ablate, variant=variant, seed=0, steps=steps)["validation_loss"]
-        for variant in ("whole", "decoder's alone", "none")
+        for variant in ("lowest frequencies", "random start", "none")
     }
     bench.table(
-        ["linear way around the network", f"validation loss after {steps} steps"], [[k, v] for k, v in losses.items()]
+        ["linear way around starts as", f"validation loss after {steps} steps"], [[k, v] for k, v in losses.items()]
     )
     bench.figure("way_around", losses)
-    bench.goal("the way around halves the validation loss", losses["whole"] < 0.5 * losses["none"])
+    bench.goal("the way around halves the validation loss", losses["lowest frequencies"] < 0.5 * losses["none"])
     bench.finish()
 
 

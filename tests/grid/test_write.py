@@ -107,3 +107,9 @@ def test_other_endings_are_refused(tmp_path, name):
 def test_the_folder_is_made(tmp_path):
     save_grid(waves(num_times=2), tmp_path / "deep" / "er" / "a.nc")
     assert (tmp_path / "deep" / "er" / "a.nc").is_file()
+
+
+def test_zarr_opens_in_xarray_without_a_warning(tmp_path):
+    save_grid(waves(num_times=3, height=4, width=5), tmp_path / "grid.zarr")
+    with xr.open_zarr(tmp_path / "grid.zarr", chunks=None) as opened:  # warnings are errors
+        assert opened.sizes == {"time": 3, "latitude": 4, "longitude": 5}

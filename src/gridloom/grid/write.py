@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,11 @@ def _save_zarr(dataset: xr.Dataset, path: Path) -> None:
     compressors = (ZstdCodec(level=3, checksum=True),)
     with new_folder(path, manifest=False, replace=True) as folder:
         encoding = {name: {"compressors": compressors} for name in _packable(dataset)}
-        dataset.to_zarr(folder, mode="w", consolidated=False, encoding=encoding)
+        with warnings.catch_warnings():
+            # xarray looks for consolidated metadata and warns where there is none; zarr warns that they are not in the
+            # specification of format 3. Every reader of today knows them.
+            warnings.filterwarnings("ignore", "Consolidated metadata is currently not part", UserWarning)
+            dataset.to_zarr(folder, mode="w", consolidated=True, encoding=encoding)
 
 
 def _save_netcdf(dataset: xr.Dataset, path: Path) -> None:

@@ -64,7 +64,7 @@ def elevation() -> SemanticConfig:
         ),
         model=ModelConfig(latent_dim=256, width=16),
         flip=True,
-        train=TrainConfig(steps=1200, batch_size=32, learning_rate=2e-3, warmup_steps=60, validate_every=200),
+        train=TrainConfig(steps=600, batch_size=32, warmup_steps=50, validate_every=100),
     )
 
 
@@ -76,7 +76,7 @@ def coads() -> SemanticConfig:
     return SemanticConfig(
         data=GridConfig(path="coads", window=(32, 32), stride=(4, 4), split_dim="month"),
         model=ModelConfig(latent_dim=128, width=24),
-        train=TrainConfig(steps=800, batch_size=64, learning_rate=2e-3, warmup_steps=50, validate_every=200),
+        train=TrainConfig(steps=600, batch_size=64, validate_every=100),
     )
 
 
@@ -85,7 +85,7 @@ def digits() -> SemanticConfig:
     return SemanticConfig(
         data=GridConfig(path="digits", window=(32, 32), stride=(32, 32), split_dim="sample", label="digit"),
         model=ModelConfig(latent_dim=64, width=16),
-        train=TrainConfig(steps=800, batch_size=64, learning_rate=2e-3, warmup_steps=50, validate_every=200),
+        train=TrainConfig(steps=600, batch_size=64, validate_every=100),
     )
 
 

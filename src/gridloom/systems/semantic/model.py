@@ -13,6 +13,7 @@ from gridloom.core.batch import Batch, Field
 from gridloom.core.contracts import Encoder, FieldSpec, InputSpec
 from gridloom.core.errors import ConfigError, DataError
 from gridloom.nn.conv import BasicBlock, UpBlock, make_norm
+from gridloom.nn.cosine import cosine_basis
 from gridloom.systems.semantic.config import ModelConfig
 
 __all__ = ["AutoEncoder", "Decoder", "ResNetEncoder"]
@@ -24,6 +25,7 @@ _HEAD_GRID = 4
 _HEAD_CHANNELS = 16
 _COARSE_SEEN = 16
 _COARSE_DRAWN = 32
+_QUIET_START = 0.1
 _BLOCKS = {"resnet18": (2, 2, 2, 2)}
 
 
@@ -33,8 +35,8 @@ class ResNetEncoder(Encoder):
     Modules: `stem`, `layer1` to `layer4`, `head`. The stem has one input plane more than the data: the share of the
     channels that are valid in a cell, so that a missing cell differs from one that is 0. The head adds up two views: a
     4x4 grid of the last feature map (averaging over the whole field would lose positions), and a linear map of the
-    16x16 block means of the field itself. What block means can say need not go through the network: on held-out relief
-    the error after 300 steps falls to a quarter of that without this way around (docs/benchmarks.md).
+    16x16 block means of the field itself, which starts as their lowest frequencies. What a picture of low resolution
+    can say need not go through the network, and the network learns what that leaves (docs/benchmarks.md measures it).
 
     Args:
         config: Channels, width, latent size, normalization.
@@ -66,13 +68,14 @@ class ResNetEncoder(Encoder):
             layer += [BasicBlock(outputs, outputs, norm=norm) for _ in range(blocks - 1)]
             self.add_module(f"layer{number + 1}", nn.Sequential(*layer))
             channels = outputs
-        self.head = nn.ModuleDict(
-            {
-                "reduce": nn.Conv2d(channels, _HEAD_CHANNELS, 1),
-                "project": nn.Linear(_HEAD_CHANNELS * _HEAD_GRID**2, config.latent_dim),
-                "coarse": nn.Linear(config.input_channels * _COARSE_SEEN**2, config.latent_dim, bias=False),
-            }
-        )
+        project = nn.Linear(_HEAD_CHANNELS * _HEAD_GRID**2, config.latent_dim)
+        coarse = nn.Linear(config.input_channels * _COARSE_SEEN**2, config.latent_dim, bias=False)
+        with torch.no_grad():
+            coarse.weight.copy_(_shared_basis(config, _COARSE_SEEN))
+            for parameter in project.parameters():  # the network starts as a whisper beside the linear way
+                parameter.mul_(_QUIET_START)
+        reduce = nn.Conv2d(channels, _HEAD_CHANNELS, 1)
+        self.head = nn.ModuleDict({"reduce": reduce, "project": project, "coarse": coarse})
         spec = FieldSpec(
             dims=("channel", "y", "x"),
             size=(config.input_channels, *window),
@@ -92,7 +95,8 @@ class ResNetEncoder(Encoder):
         self._check(values)
         known = valid.to(values.dtype)
         seen = torch.where(valid, values, torch.zeros((), dtype=values.dtype, device=values.device))
-        x = self.stem(torch.cat([seen, known.mean(1, keepdim=True)], 1))
+        x = torch.cat([seen, known.mean(1, keepdim=True)], 1)
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
         for number in range(1, 5):
             x = self.get_submodule(f"layer{number}")(x)
         x = self.head["reduce"](x)
@@ -115,12 +119,26 @@ class ResNetEncoder(Encoder):
             )
 
 
+def _shared_basis(config: ModelConfig, points: int) -> Float[Tensor, "latent cells"]:
+    """The latent's first functions: lowest frequencies of the block means, as many for each channel; then zeros.
+
+    They are orthonormal, so that the way there and back is the identity.
+    """
+    count = min(config.latent_dim // config.input_channels, _COARSE_SEEN**2)
+    basis = torch.zeros(config.latent_dim, config.input_channels, points**2)
+    if count:
+        functions = cosine_basis(_COARSE_SEEN, count, points=points)
+        for channel in range(config.input_channels):
+            basis[channel * count : (channel + 1) * count, channel] = functions
+    return basis.flatten(1)
+
+
 class Decoder(nn.Module):
     """From a latent vector back to a field.
 
     Five doublings, the last one by pixel shuffle (Shi et al. 2016, arXiv 1609.05158) so that the finest convolution
     works at half the resolution and starts without a checkerboard (Aitken et al. 2017, arXiv 1707.02937); plus a linear
-    map of the latent vector to a 32x32 picture, drawn bilinearly.
+    map of the latent vector to a 32x32 picture, drawn bilinearly, which starts as the inverse of the encoder's.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -132,9 +150,11 @@ class Decoder(nn.Module):
         sizes = [width * 8, width * 4, width * 2, width, width]
         self.up = nn.Sequential(*[UpBlock(a, b, norm=norm) for a, b in pairwise(sizes)])
         self.out = nn.Conv2d(width, config.input_channels * 4, 3, padding=1)
-        with torch.no_grad():  # the four cells of a pixel start equal, so that no checkerboard has to be unlearned
-            for parameter in self.out.parameters():
-                parameter.copy_(parameter[::4].repeat_interleave(4, dim=0))
+        with torch.no_grad():
+            self.coarse.weight.copy_(_shared_basis(config, _COARSE_DRAWN).T)
+            self.coarse.bias.zero_()
+            for parameter in self.out.parameters():  # the four cells of a pixel start equal
+                parameter.copy_(_QUIET_START * parameter[::4].repeat_interleave(4, dim=0))
 
     def forward(
         self, latent: Float[Tensor, "batch latent"], size: tuple[int, int]
@@ -149,7 +169,8 @@ class Decoder(nn.Module):
         base = (size[0] // DOWNSAMPLING, size[1] // DOWNSAMPLING)
         if base != (_HEAD_GRID, _HEAD_GRID):
             x = F.interpolate(x, size=base, mode="bilinear", align_corners=False)
-        fine = F.pixel_shuffle(self.out(self.up(F.relu(x))), 2)
+        x = F.relu(x).contiguous(memory_format=torch.channels_last)
+        fine = F.pixel_shuffle(self.out(self.up(x)), 2)
         picture = rearrange(self.coarse(latent), "b (c y x) -> b c y x", y=_COARSE_DRAWN, x=_COARSE_DRAWN)
         return fine + F.interpolate(picture, size=size, mode="bilinear", align_corners=False)
 
