@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from gridloom.core.errors import ConfigError, DataError, UnknownNameError
-from gridloom.grid.axes import CHANNEL, data_dims, numeric_variables, spatial_dims, time_dim
+from gridloom.grid.axes import CHANNEL, data_dims, is_latitude, numeric_variables, spatial_dims, time_dim
 from gridloom.grid.normalize import Normalizer, fit_normalizer
 from gridloom.grid.read import open_grid
 from gridloom.grid.source import GridSource
@@ -220,6 +220,8 @@ def with_variables(config: GridConfig) -> GridConfig:
 def stack_windows(parts: GridParts, part: str, *, most: int) -> xr.Dataset:
     """Return windows of a part in data units, stacked along `sample`, with the coordinates of their centers.
 
+    The attribute `origin` says where the first row belongs in a picture: `lower` where latitude rises, else `upper`.
+
     Args:
         parts: The prepared grid.
         part: `train`, `validation` or `test`.
@@ -235,4 +237,13 @@ def stack_windows(parts: GridParts, part: str, *, most: int) -> xr.Dataset:
         variables[name] = ((SAMPLE, "y", "x"), stacked, dict(parts.dataset[name].attrs))
     centers = windows.centers(parts.dataset, chosen)
     coordinates = {(dim if dim != SAMPLE else "index"): (SAMPLE, values) for dim, values in centers.items()}
-    return xr.Dataset(variables, coords={**coordinates, "window": (SAMPLE, chosen)})
+    attributes = {"origin": "lower" if _runs_north(parts.dataset, parts.dims[0]) else "upper"}
+    return xr.Dataset(variables, coords={**coordinates, "window": (SAMPLE, chosen)}, attrs=attributes)
+
+
+def _runs_north(dataset: xr.Dataset, dim: str) -> bool:
+    """Whether the first row is the southernmost, so that pictures have to be drawn from below."""
+    if dim not in dataset.coords or not is_latitude(dataset, dim):
+        return False
+    values = dataset[dim].values
+    return bool(values[-1] > values[0])

@@ -13,6 +13,7 @@ from gridloom.core.system import View
 from gridloom.evaluate.neighbors import nearest, project
 from gridloom.viz.curve import bars, curves
 from gridloom.viz.embedding import embedding_map, neighbor_strip
+from gridloom.viz.place import describe_place
 from gridloom.viz.style import FULL_CM
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = ["Embedded", "draw_embeddings", "draw_loss", "draw_neighbors", "draw_s
 _ENCODE_AT_ONCE = 64
 _NUM_QUERIES = 4
 _NUM_NEIGHBORS = 5
+_LOWEST_SKILL = -2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,15 @@ class Embedded:
 
 
 @torch.inference_mode()
-def embed_source(encoder: Encoder, source: Source, *, most: int) -> Embedded | None:
-    """Embed windows spread evenly over a source; None where its first field is no image."""
+def embed_source(encoder: Encoder, source: Source, *, most: int, origin: str = "upper") -> Embedded | None:
+    """Embed windows spread evenly over a source; None where its first field is no image.
+
+    Args:
+        encoder: In eval mode.
+        source: Where the windows come from.
+        most: At most so many.
+        origin: `lower` where the first row of a window belongs at the bottom of a picture; tiles are then turned.
+    """
     name, spec = next(iter(encoder.inputs.fields.items()))
     if spec.dims[-2:] != ("y", "x"):
         return None
@@ -56,7 +65,8 @@ def embed_source(encoder: Encoder, source: Source, *, most: int) -> Embedded | N
         field = batch.fields[name]
         embeddings.append(encoder(batch.to(device))["embedding"].float().cpu().numpy())
         values = torch.where(field.valid, field.values.float(), torch.nan)
-        tiles.append(values.reshape(len(values), -1, *values.shape[-2:])[:, 0].numpy())
+        tile = values.reshape(len(values), -1, *values.shape[-2:])[:, 0]
+        tiles.append((tile.flip(-2) if origin == "lower" else tile).numpy())
     return Embedded(
         embeddings=np.concatenate(embeddings),
         tiles=np.concatenate(tiles),
@@ -91,12 +101,11 @@ def draw_neighbors(queries: Embedded, among: Embedded) -> Figure:
     chosen = np.unique(np.linspace(0, len(queries.tiles) - 1, _NUM_QUERIES).round().astype(np.int64))
     count = min(_NUM_NEIGHBORS, len(among.tiles))
     indices, similarity = nearest(among.embeddings, queries.embeddings[chosen], count)
-    captions = [[_where(among.coordinates, int(index)) for index in row] for row in indices]
     return neighbor_strip(
-        queries.tiles[chosen][:, ::-1],
-        among.tiles[indices][:, :, ::-1],
+        queries.tiles[chosen],
+        among.tiles[indices],
         similarity,
-        captions,
+        [[_where(among.coordinates, int(index)) for index in row] for row in indices],
         query_captions=[_where(queries.coordinates, int(index)) for index in chosen],
         scale="all",
         width_cm=FULL_CM,
@@ -104,11 +113,12 @@ def draw_neighbors(queries: Embedded, among: Embedded) -> Figure:
 
 
 def _where(coordinates: Mapping[str, np.ndarray], index: int) -> str:
-    numbers = {name: values[index] for name, values in coordinates.items() if values.dtype.kind in "iuf"}
-    return ", ".join(f"{float(value):.4g}" for value in numbers.values())
+    return describe_place(
+        {name: float(values[index]) for name, values in coordinates.items() if values.dtype.kind in "iuf"}
+    )
 
 
 def draw_skill(view: View) -> Figure | None:
-    """Skill of every method against the best baseline, and accuracies of probes elsewhere in the table."""
-    scores: list[Score] = [score for score in view.scores if score.metric == "skill"]
+    """Skill of the methods against the best baseline; those far below it would squeeze the others and are left out."""
+    scores: list[Score] = [s for s in view.scores if s.metric == "skill" and s.value > _LOWEST_SKILL]
     return bars(scores, metric="skill") if scores else None

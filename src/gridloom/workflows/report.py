@@ -35,7 +35,8 @@ _CAPTIONS = {
     "embeddings": "Embeddings of held-out windows on their first two principal components, with the windows.",
     "neighbors": "Held-out windows (left) and the training windows with the most similar embeddings. "
     "Numbers: cosine similarity; place of the center.",
-    "skill": "Skill, 1 - mse / mse of the best baseline, with 90 % intervals over blocks. Hollow: nothing is shown.",
+    "skill": "Skill, 1 - mse / mse of the best baseline, with 90 % intervals over blocks; hollow where that holds 0. "
+    "Methods below -2 are left out; the table has them.",
 }
 
 
@@ -123,8 +124,9 @@ def _draw(
         drawn["skill"] = draw_skill(view)
     encoder = getattr(trained.objective, "encoder", None)
     if isinstance(encoder, Encoder):
-        held_out = embed_source(encoder, prepared.sources["test"], most=_MOST_WINDOWS)
-        training = embed_source(encoder, prepared.sources["train"], most=_MOST_CANDIDATES)
+        origin = str(prepared.history.attrs.get("origin", "upper"))
+        held_out = embed_source(encoder, prepared.sources["test"], most=_MOST_WINDOWS, origin=origin)
+        training = embed_source(encoder, prepared.sources["train"], most=_MOST_CANDIDATES, origin=origin)
         if held_out is not None and training is not None:
             drawn["embeddings"] = draw_embeddings(held_out, prepared.label)
             drawn["neighbors"] = draw_neighbors(held_out, training)

@@ -86,7 +86,7 @@ class Reconstructor:
             name: (given[name].dims, self.normalizer.invert(name, values[:, place]), given[name].attrs)
             for place, name in enumerate(self.variables)
         }
-        return xr.Dataset(dict(answers), coords=given.coords)
+        return xr.Dataset(dict(answers), coords=given.coords, attrs=given.attrs)
 
     def _rebuild(self, image: torch.Tensor) -> torch.Tensor:
         field = Field.of(image)

@@ -7,6 +7,7 @@ import numpy as np
 from gridloom.core.errors import DataError
 from gridloom.core.system import View
 from gridloom.viz.field import field_rows
+from gridloom.viz.place import describe_place
 from gridloom.viz.style import FULL_CM
 
 if TYPE_CHECKING:
@@ -45,23 +46,16 @@ def reconstructions(view: View) -> Figure:
         labels=[_place(view, int(place)) for place in chosen],
         unit=str(truth.attrs.get("units", "1")),
         center=0.0 if crosses_zero else None,
-        origin="lower",
+        origin="lower" if view.task.truth.attrs.get("origin") == "lower" else "upper",
         width_cm=FULL_CM,
     )
 
 
 def _place(view: View, sample: int) -> str:
-    """Where a window lies, as far as numbers say, in one line."""
-    parts = []
-    for name, values in view.task.truth.coords.items():
-        if name == "window" or values.dims != ("sample",) or values.dtype.kind not in "iuf":
-            continue
-        value = float(values.values[sample])
-        if str(name).startswith("lat"):
-            parts.append(f"{abs(value):.0f}°{'S' if value < 0 else 'N'}")
-        elif str(name).startswith("lon"):
-            value = (value + 180) % 360 - 180
-            parts.append(f"{abs(value):.0f}°{'W' if value < 0 else 'E'}")
-        else:
-            parts.append(f"{name} {value:.4g}")
-    return ", ".join(parts) or f"window {sample}"
+    """Where a window lies, as far as numbers say."""
+    numbers = {
+        str(name): float(values.values[sample])
+        for name, values in view.task.truth.coords.items()
+        if name != "window" and values.dims == ("sample",) and values.dtype.kind in "iuf"
+    }
+    return describe_place(numbers) or f"window {sample}"
