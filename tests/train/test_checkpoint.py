@@ -226,3 +226,33 @@ def test_optimizer_state_of_another_model_is_refused(tmp_path: Path, key: str) -
 def test_the_state_of_a_checkpoint_is_plain_json(tmp_path: Path) -> None:
     save(tmp_path, 2)
     assert json.loads((tmp_path / "step-00000002" / "state.json").read_text()) == {"step": 2, "system": "tiny"}
+
+
+def test_optimizer_state_gets_the_strides_of_its_parameter(tmp_path: Path) -> None:
+    """Fused kernels go through parameter and state by address: other strides would pair the wrong numbers."""
+
+    def made() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 2, 1))
+        model.to(memory_format=torch.channels_last)
+        return model, torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+
+    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        picture = torch.arange(2 * 3 * 5 * 5, dtype=torch.float32).view(2, 3, 5, 5).sin()
+        model(picture.contiguous(memory_format=torch.channels_last)).square().sum().backward()
+        optimizer.step()
+
+    model, optimizer = made()
+    step(model, optimizer)
+    save_checkpoint(tmp_path, model, optimizer, step=1, record={}, keep=2)
+    again, its_optimizer = made()
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    restore(found, again, its_optimizer)
+    for parameter in again.parameters():
+        assert its_optimizer.state[parameter]["exp_avg"].stride() == parameter.stride()
+    step(model, optimizer)
+    step(again, its_optimizer)
+    for ours, theirs in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

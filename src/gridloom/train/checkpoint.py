@@ -144,4 +144,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
             raise CheckpointError(f"{checkpoint.path}: optimizer state for {key!r}, which this model does not have")
         parameter = parameters[name]
         # A step counter stays on the CPU as AdamW made it, unless the fused kernel keeps it beside the parameter.
-        optimizer.state[parameter][slot] = value.to(parameter.device).clone()
+        # The others get the parameter's strides (channels last): fused kernels go through both by address.
+        like = parameter if value.shape == parameter.shape else value
+        kept = torch.empty_like(like, dtype=value.dtype, device=parameter.device)
+        optimizer.state[parameter][slot] = kept.copy_(value)
