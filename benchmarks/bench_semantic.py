@@ -33,6 +33,8 @@ def train_preset(preset: str, seed: int, quick: bool) -> dict[str, Any]:
     config = gridloom.configure("semantic", preset=preset, settings=settings)
     with tempfile.TemporaryDirectory() as folder:
         run = gridloom.train_system("semantic", config, output=Path(folder) / "run")
+        if run.stopped_by is not None:
+            raise SystemExit(f"{run.stopped_by}: stopped, nothing is kept")
     return {"scores": [dataclasses.asdict(score) for score in run.scores], "steps": run.step}
 
 

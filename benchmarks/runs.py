@@ -11,7 +11,6 @@ __all__ = ["SYSTEMS", "final_state", "join", "losses", "make_data", "same_bits",
 
 SYSTEMS = (
     "fake_sequence",
-    "fake_sequence, no dropout",
     "fake_point",
     "fake_modalities",
     "fake_clip",
@@ -66,23 +65,12 @@ def _semantic(data: Path, *, double: bool) -> Any:
     return replace(SYSTEM, presets={"default": lambda: config}, objective=objective)
 
 
-def _without_dropout() -> Any:
-    from tests.contract import fakes
-
-    class Still(fakes.Sequence):
-        def train(self, mode: bool = True) -> "Still":
-            """Stay in eval mode, in which dropout does nothing; gradients flow as ever."""
-            return super().train(False)
-
-    return replace(fakes.SEQUENCE, objective=Still)
-
-
 def _system(name: str, data: Path) -> Any:
     from tests.contract.fakes import FAKES
 
     if name.startswith("semantic"):
         return _semantic(data, double="float64" in name)
-    return _without_dropout() if name == "fake_sequence, no dropout" else FAKES[name]
+    return FAKES[name]
 
 
 def _train(name: str, data: Path, folder: Path, changes: Mapping[str, Any]) -> None:

@@ -52,7 +52,10 @@ class Sequence(Objective):
 
     def next_frames(self, batch: Batch) -> Tensor:
         states = sequence_states(self.encoder.layers, batch)
-        return self.head(F.dropout(F.gelu(states), 0.1, self.training)).sigmoid().mul(255).unflatten(-1, (4, 4))
+        hidden = F.gelu(states)
+        if self.training:  # dropout from the sample's own key is the same on one rank and on two
+            hidden = hidden * (uniform(batch.key, tuple(hidden.shape[1:]), "dropout") >= 0.1) / 0.9
+        return self.head(hidden).sigmoid().mul(255).unflatten(-1, (4, 4))
 
     def forward(self, batch: Batch) -> Step:
         target, guess = batch.fields["frames"], self.next_frames(batch)

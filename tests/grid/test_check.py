@@ -8,6 +8,8 @@ import xarray as xr
 from gridloom.core.errors import DataError
 from gridloom.grid.axes import axis_steps, is_latitude, is_longitude, is_time
 from gridloom.grid.check import diagnose, spatial_dims, time_dim
+from gridloom.grid.prepare import GridConfig, open_fields, prepare_grid
+from gridloom.grid.read import open_grid, save_grid
 from gridloom.grid.samples import open_sample
 from gridloom.grid.splits import split_blocks
 from gridloom.grid.synthetic import waves
@@ -73,21 +75,23 @@ def test_a_diagnosis_is_json_even_where_nothing_is_known():
     data = waves(num_times=10)
     data["salinity"][:] = np.nan
     record = json.loads(json.dumps(diagnose(data).to_json(), allow_nan=False))
-    assert record["variables"]["salinity"]["mean"] is None and record["split"]["dim"] == "time"
+    assert record["variables"]["salinity"]["mean"] is None
+    assert record["split"] is None and record["command"] == ""
+    assert record["notes"][-1] == "no proposal for a split before this is mended"
 
 
 def test_time_is_split_where_there_are_eight_steps_and_space_where_not():
     assert diagnose(waves(num_times=8)).split.dim == "time"
-    few = diagnose(waves(num_times=7, height=64, width=96))
+    few = diagnose(waves(num_times=7, height=64, width=192))
     assert few.split.dim == "longitude" and few.split.window > 1
 
 
 def test_the_split_of_a_map_goes_round_the_earth_with_gaps_of_a_window():
     diagnosis = diagnose(open_sample("etopo20"))
     assert diagnosis.dims["lon"].periodic and not diagnosis.dims["lat"].periodic
-    assert diagnosis.split == split_blocks(
-        1080, dim="lon", window=128, decorrelation=diagnosis.dims["lon"].decorrelation, periodic=True
-    )
+    split = diagnosis.split
+    assert (split.dim, split.gap, split.window, split.periodic) == ("lon", 128, 128, True)
+    assert split == split_blocks(1080, dim="lon", window=128, decorrelation=split.decorrelation, periodic=True)
     assert diagnosis.command == (
         "gridloom train semantic DATA --preset default --data.window 128 128 --model.input-channels 1"
     )
@@ -95,15 +99,17 @@ def test_the_split_of_a_map_goes_round_the_earth_with_gaps_of_a_window():
 
 def test_the_command_counts_channels_and_fits_the_window():
     assert "--data.window 64 128 --model.input-channels 7" in diagnose(open_sample("coads")).command
-    image = xr.Dataset({"image": (("sample", "channel", "y", "x"), np.zeros((20, 3, 20, 50)))})
+    image = xr.Dataset({"image": (("sample", "channel", "y", "x"), np.zeros((20, 3, 40, 70)))})
     diagnosis = diagnose(image)
-    assert "--data.window 16 32 --model.input-channels 3" in diagnosis.command
+    assert "--data.window 32 64 --model.input-channels 3" in diagnosis.command
     assert (diagnosis.split.dim, diagnosis.split.gap) == ("sample", 0)
 
 
 def test_data_too_small_for_a_split_says_so():
     diagnosis = diagnose(xr.Dataset({"a": (("y", "x"), np.eye(2))}))
-    assert diagnosis.split is None and "too small to split into three parts with gaps" in diagnosis.notes
+    assert diagnosis.split is None and diagnosis.notes[-1].startswith("smaller than 32 cells down or across")
+    small = diagnose(waves(num_times=2, height=32, width=64))
+    assert small.split is None and small.notes[-1].startswith("too small to split into three parts with gaps")
     assert diagnose(xr.Dataset({"a": ("x", np.arange(3.0))})).command == ""
 
 
@@ -155,3 +161,21 @@ def test_nothing_with_numbers_is_refused():
 def test_latitude_and_longitude_are_known_by_their_units(unit, north, east):
     data = xr.Dataset({"a": ("y", np.zeros(2))}, coords={"y": ("y", [0.0, 1.0], {"units": unit})})
     assert (is_latitude(data, "y"), is_longitude(data, "y")) == (north, east)
+
+
+def test_what_is_proposed_is_what_training_uses(tmp_path):
+    data = waves(num_times=40, height=40, width=70)
+    save_grid(data, tmp_path / "a.nc")
+    proposed = diagnose(open_grid(tmp_path / "a.nc"))
+    assert "--data.window 32 64" in proposed.command
+    used = prepare_grid(GridConfig(path=str(tmp_path / "a.nc"), window=(32, 64)), seed=0).splits
+    assert proposed.split == used
+
+
+def test_falling_latitudes_come_out_rising(caplog):
+    data = waves(num_times=3)
+    fields = open_fields(data.isel(latitude=slice(None, None, -1)))
+    assert fields.identical(data)
+    data["extra"] = ("time", np.zeros(3))
+    assert list(open_fields(data).data_vars) == ["temperature", "salinity"]
+    assert "left out for other dimensions" in caplog.text and "extra" in caplog.text

@@ -56,7 +56,7 @@ def test_a_file_can_replace_the_one_it_is_read_from(tmp_path, ending):
     xr.testing.assert_equal(open_grid(path), waves(num_times=2).isel(time=[0]))
 
 
-@pytest.mark.parametrize(("ending", "place"), [(".nc", "grid.rename"), (".zarr", "folder.rename")])
+@pytest.mark.parametrize(("ending", "place"), [(".nc", "atomic.rename"), (".zarr", "folder.rename")])
 def test_an_interrupted_write_leaves_the_old_and_no_wreck(tmp_path, monkeypatch, ending, place):
     path = tmp_path / f"a{ending}"
     save_grid(waves(num_times=2), path)

@@ -95,7 +95,7 @@ def test_the_page_is_well_formed_and_has_all_parts():
         "2.13 plain",
     ):
         assert part in text
-    assert "model is better than persistence: skill 0.50 (90 % interval 0.40 to 0.60, 20 blocks)" in text
+    assert "model is better than persistence: skill 0.500 (90 % interval 0.400 to 0.600, 20 blocks)" in text
     assert "<strong>0.50</strong>" in page()
     assert "<td>own</td>" in page()
 

@@ -18,7 +18,16 @@ from typing import Any
 from gridloom.core import faults
 from gridloom.core.errors import CheckpointError, DataError
 
-__all__ = ["MANIFEST", "new_folder", "read_json", "verify_manifest", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "MANIFEST",
+    "new_file",
+    "new_folder",
+    "read_json",
+    "verify_manifest",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 MANIFEST = "manifest.json"
 _MAX_JSON_BYTES = 64 * 1024 * 1024
@@ -32,17 +41,24 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path | str, content: bytes) -> None:
-    """Write a file atomically; its folder is made if need be."""
+@contextmanager
+def new_file(path: Path | str) -> Iterator[Path]:
+    """Fill a file that takes its place, or that of an older one, only when the block ends well.
+
+    Args:
+        path: Final name; its folder is made if need be.
+
+    Yields:
+        The temporary sibling to write to, with the same suffix.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-", suffix=path.suffix)
+    os.close(descriptor)
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _sync(temporary)
         temporary.chmod(0o644)
         faults.point("atomic.rename")
         temporary.replace(path)
@@ -50,6 +66,12 @@ def write_bytes(path: Path | str, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write a file atomically; its folder is made if need be."""
+    with new_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path | str, content: str) -> None:

@@ -81,3 +81,8 @@ class RunConfig:
     """Seed of weights, order and every draw."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How to train."""
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that not every generator takes; a subclass with checks of its own calls this one too."""
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be between 0 and 2**63 - 1, got {self.seed}")

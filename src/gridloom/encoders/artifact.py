@@ -19,7 +19,7 @@ import gridloom
 from gridloom.core.atomic import new_folder, read_json, verify_manifest, write_json, write_text
 from gridloom.core.config import from_dict, to_dict
 from gridloom.core.contracts import Encoder, InputSpec
-from gridloom.core.errors import CheckpointError, ConfigError
+from gridloom.core.errors import CheckpointError, ConfigError, DataError
 from gridloom.core.registry import get_system
 from gridloom.core.score import Score
 from gridloom.core.settings import RunConfig
@@ -93,7 +93,12 @@ def write_artifact(
         normalizer: JSON record of the normalizer.
         training: JSON: steps, data, anything the card should say.
         scores: Evaluation for the card.
+
+    Raises:
+        DataError: There is something else in that place.
     """
+    if path.exists() and not (path / _CONFIG).is_file():
+        raise DataError(f"{path} exists and is no artifact: it would be replaced; choose another output")
     encoder = module if isinstance(module, Encoder) else getattr(module, "encoder", None)
     described = isinstance(encoder, Encoder)
     record = {
@@ -129,7 +134,7 @@ def find_artifact(path: Path | str) -> Path:
             f"{path}: a run that is not finished, there is no artifact yet; "
             f"run the same `gridloom train` command again to go on, or `gridloom extract {path}` for what there is"
         )
-    what = "an empty place" if not path.exists() else "a file" if path.is_file() else "another folder"
+    what = "nothing" if not path.exists() else "a file" if path.is_file() else "another folder"
     raise CheckpointError(f"{path}: expected a run folder or an artifact (a folder with {_CONFIG}), found {what}")
 
 

@@ -201,10 +201,13 @@ class SemanticEncoder(nn.Module):
 
     def _to_batch(self, x: Tensor) -> Batch:
         name, spec = self._one_field("a tensor")
+        if not isinstance(x, Tensor):
+            raise DataError(f"encode expects a tensor or a Batch, got {type(x).__name__}; use encode_numpy for arrays")
         dims = len(spec.dims) + 1
         if x.ndim != dims:
             shape = "x".join(map(str, x.shape))
-            mend = " Add the channel dimension with x.unsqueeze(1)." if x.ndim == dims - 1 else ""
+            place, what = (0, "batch") if x.shape[0] == self.input_channels != 1 else (1, "channel")
+            mend = f" Add the {what} dimension with x.unsqueeze({place})." if x.ndim == dims - 1 else ""
             raise DataError(
                 f"Expected {dims}D tensor, got {x.ndim}D tensor ({shape}): [B, {', '.join(spec.dims)}].{mend}"
             )

@@ -1,7 +1,5 @@
 """From a checkpoint to a standalone encoder: an artifact folder, or the seed's `.pth` layout."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from gridloom.core.atomic import read_json, verify_manifest
+from gridloom.core.atomic import new_file, read_json, verify_manifest
 from gridloom.core.config import from_dict
 from gridloom.core.contracts import Encoder
 from gridloom.core.errors import CheckpointError, DataError
@@ -93,11 +91,13 @@ def extract_encoder(
         name = f"{checkpoint.name if checkpoint.is_dir() else checkpoint.stem}_encoder"
         output = checkpoint.parent / (name + (".pth" if layout == "seed" else ""))
     output = Path(output)
+    if (layout == "seed") != (output.suffix in (".pth", ".pt")):
+        raise DataError(f"{output}: --layout seed writes a .pth file, --layout artifact a folder; they do not fit")
     if output.resolve() == checkpoint.resolve():
         raise DataError(f"{output}: the output is the checkpoint itself; choose another")
     found = _find(checkpoint, input_channels=input_channels, latent_dim=latent_dim, average=average)
     if layout == "seed":
-        _write_seed_layout(output, found.encoder, checkpoint)
+        save_torch(output, seed_layout(found.encoder, checkpoint))
     else:
         write_artifact(
             output,
@@ -216,25 +216,12 @@ def seed_layout(encoder: Encoder, source: Path | str) -> dict[str, Any]:
     }
 
 
-def _write_seed_layout(output: Path, encoder: Encoder, source: Path) -> None:
-    save_torch(output, seed_layout(encoder, source))
-
-
 def save_torch(output: Path, content: Mapping[str, Any]) -> None:
     """Write with torch.save, atomically."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.tmp-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save(dict(content), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(output)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    if output.is_dir():
+        raise DataError(f"{output}: is a folder, expected the name of a .pth file; use save_pretrained for a folder")
+    with new_file(output) as temporary:
+        torch.save(dict(content), temporary)
 
 
 def _verify(encoder: Encoder, output: Path, layout: Layout) -> None:

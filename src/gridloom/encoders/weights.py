@@ -89,6 +89,8 @@ def _refuse_what_is_no_checkpoint(path: Path, head: bytes) -> None:
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise CheckpointError(f"{path}: this is an HTML page, not a checkpoint; the download went to a web page")
+    if head.startswith((b"\x89HDF", b"CDF")):
+        raise CheckpointError(f"{path}: this is data (netCDF or HDF5), not weights; `gridloom check` looks at data")
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: this is a git-lfs pointer, not a checkpoint; run `git lfs pull`")
     if head[:2] == b"\x80\x02" or head[:2] == b"\x80\x04" or head[:2] == b"\x80\x05":

@@ -117,8 +117,8 @@ def _sentence(score: Score, reference: str) -> str:
     if score.num_blocks == 0:
         interval = "no interval, too few blocks"
     else:
-        interval = f"90 % interval {score.low:.2f} to {score.high:.2f}, {score.num_blocks} blocks"
-    return f"{claim}: skill {score.value:.2f} ({interval})"
+        interval = f"90 % interval {score.low:.3f} to {score.high:.3f}, {score.num_blocks} blocks"
+    return f"{claim}: skill {score.value:.3f} ({interval})"
 
 
 def _sums_that_count(task: Task, predictions: Mapping[str, xr.Dataset]) -> dict[str, ErrorSums]:

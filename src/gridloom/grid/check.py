@@ -21,14 +21,16 @@ from gridloom.grid.axes import (
     time_dim,
 )
 from gridloom.grid.blocks import blocks
-from gridloom.grid.splits import Splits, decorrelation_length, is_periodic, split_blocks
+from gridloom.grid.prepare import GridConfig, choose_split, open_fields
+from gridloom.grid.splits import Splits, decorrelation_length, is_periodic
 from gridloom.grid.statistics import Moments
 
 __all__ = ["Diagnosis", "DimReport", "VariableReport", "diagnose", "spatial_dims", "time_dim"]
 
 _MAX_ELEMENTS = 1 << 22
 _LARGEST_WINDOW = 128
-_LEAST_TIMES = 8
+_SMALLEST_WINDOW = 32
+_BLOCKING = ("every cell is missing", "unsorted", "duplicates", "is empty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +123,14 @@ def diagnose(dataset: xr.Dataset, *, variables: Sequence[str] = ()) -> Diagnosis
     chosen = dataset[list(names)]
     reports = {name: _variable(chosen[name]) for name in names}
     dims = {str(dim): _dimension(chosen, str(dim)) for dim in _dims(chosen)}
-    split, command = _propose(chosen, dims)
-    notes = _notes(reports, dims, split, chosen)
+    notes = _notes(reports, dims, chosen)
+    blocking = [note for note in notes if any(word in note for word in _BLOCKING)]
+    if blocking:
+        split, command = None, ""
+        notes.append("no proposal for a split before this is mended")
+    else:
+        split, command, reason = _propose(chosen)
+        notes += _notes_of_split(split, reason)
     left_out = [str(name) for name in dataset.data_vars if dataset[name].dtype.kind not in "biuf"]
     if not variables and left_out:
         notes.append(f"variables that hold no numbers were left out: {', '.join(left_out)}")
@@ -226,50 +234,36 @@ def _channels(dataset: xr.Dataset) -> tuple[str, ...]:
     return tuple(largest)
 
 
-def _window(size: int, largest: int) -> int:
-    """Largest multiple of 32 up to `largest` that fits; of 8 where a dimension is smaller than that."""
-    for multiple in (32, 8):
-        if size >= multiple and largest >= multiple:
-            return min(size, largest) // multiple * multiple
-    return min(size, largest)
-
-
-def _propose(dataset: xr.Dataset, dims: Mapping[str, DimReport]) -> tuple[Splits | None, str]:
+def _propose(dataset: xr.Dataset) -> tuple[Splits | None, str, str]:
+    """A split and a command to start from; or why there is none."""
     names = _channels(dataset)
     if not names:
-        return None, ""
-    rows, columns = spatial_dims(dataset, names[:1])
-    along = time_dim(dataset[list(names)])
-    leading = [str(dim) for dim in dataset[names[0]].dims if dim not in (rows, columns, CHANNEL)]
-    if along not in leading and leading:
-        along = max(leading, key=lambda dim: dataset.sizes[str(dim)])
-    if along is None or along in (rows, columns) or dataset.sizes[along] < _LEAST_TIMES:
-        along = rows if dataset.sizes[rows] > dataset.sizes[columns] else columns
-    for largest in (_LARGEST_WINDOW, 96, 64, 32, 16, 8):
-        window = {dim: _window(dataset.sizes[dim], largest) for dim in (rows, columns)}
-        split = _split(along, dims[along], window.get(along, 1))
-        if split is not None:
-            break
-    channels = dataset.sizes[CHANNEL] if CHANNEL in dataset[names[0]].dims else 1
-    command = (
-        f"gridloom train semantic DATA --preset default --data.window {window[rows]} {window[columns]} "
-        f"--model.input-channels {channels * len(names)}"
-    )
-    return split, command
+        return None, "", "no variable has two dimensions; there is nothing to cut windows from"
+    fields = open_fields(dataset[list(names)])
+    dims = spatial_dims(fields)
+    if min(fields.sizes[dim] for dim in dims) < _SMALLEST_WINDOW:
+        return (
+            None,
+            "",
+            f"smaller than {_SMALLEST_WINDOW} cells down or across; networks need windows of multiples of it",
+        )
+    reason = ""
+    for largest in range(_LARGEST_WINDOW, 0, -_SMALLEST_WINDOW):
+        rows, columns = (min(fields.sizes[dim], largest) // _SMALLEST_WINDOW * _SMALLEST_WINDOW for dim in dims)
+        try:
+            split = choose_split(fields, GridConfig(window=(rows, columns)), dims)
+        except DataError as error:
+            reason = str(error)
+            continue
+        command = (
+            f"gridloom train semantic DATA --preset default --data.window {rows} {columns} "
+            f"--model.input-channels {len(fields.data_vars)}"
+        )
+        return split, command, ""
+    return None, "", f"too small to split into three parts with gaps ({reason})"
 
 
-def _split(dim: str, report: DimReport, window: int) -> Splits | None:
-    # names of files, or nothing at all, are samples that do not touch each other
-    decorrelation = report.decorrelation if report.step or window > 1 else 0
-    try:
-        return split_blocks(report.size, dim=dim, window=window, decorrelation=decorrelation, periodic=report.periodic)
-    except DataError:
-        return None
-
-
-def _notes(
-    variables: Mapping[str, VariableReport], dims: Mapping[str, DimReport], split: Splits | None, dataset: xr.Dataset
-) -> list[str]:
+def _notes(variables: Mapping[str, VariableReport], dims: Mapping[str, DimReport], dataset: xr.Dataset) -> list[str]:
     notes = []
     for name, variable in variables.items():
         if variable.mean is None:
@@ -278,14 +272,18 @@ def _notes(
             notes.append(f"{name}: constant ({variable.mean:g})")
     for dim, report in dims.items():
         notes += _notes_of_dim(dim, report, flipped=is_latitude(dataset, dim))
+    return notes
+
+
+def _notes_of_split(split: Splits | None, reason: str) -> list[str]:
     if split is None:
-        notes.append("too small to split into three parts with gaps")
-    elif split.gap < split.decorrelation:
-        notes.append(
+        return [reason]
+    if split.gap < split.decorrelation:
+        return [
             f"{split.dim}: the gap of the split ({split.gap}) is smaller than the decorrelation length "
             f"({split.decorrelation}); scores will be somewhat too good"
-        )
-    return notes
+        ]
+    return []
 
 
 def _notes_of_dim(dim: str, report: DimReport, *, flipped: bool) -> list[str]:

@@ -1,6 +1,7 @@
 """From a path to training, validation and test windows: what every system on gridded fields shares."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -16,8 +17,9 @@ from gridloom.grid.source import GridSource
 from gridloom.grid.splits import PARTS, Splits, decorrelation_length, is_periodic, split_blocks
 from gridloom.grid.windows import Windows, cut_windows
 
-__all__ = ["GridConfig", "GridParts", "open_fields", "prepare_grid", "stack_windows", "with_variables"]
+__all__ = ["GridConfig", "GridParts", "choose_split", "open_fields", "prepare_grid", "stack_windows", "with_variables"]
 
+_LOGGER = logging.getLogger(__name__)
 SAMPLE = "sample"
 _ENOUGH_TIMES = 8
 
@@ -76,6 +78,8 @@ class GridParts:
 def open_fields(path: str | xr.Dataset, variables: Sequence[str] = (), *, label: str = "") -> xr.Dataset:
     """Open a dataset, keep the variables asked for, and take a `channel` dimension apart into variables.
 
+    Latitudes come out rising, whatever their order in the file.
+
     Args:
         path: As `open_grid` takes it.
         variables: Names; none takes all that hold numbers and have the last two dimensions of the largest.
@@ -101,6 +105,9 @@ def open_fields(path: str | xr.Dataset, variables: Sequence[str] = (), *, label:
             for name in numeric_variables(dataset)
             if dataset[name].dims == largest and dataset[name].dims[-2:] == dims
         ]
+        others = [f"{name} {dataset[name].dims}" for name in numeric_variables(dataset) if name not in variables]
+        if others:
+            _LOGGER.warning("left out for other dimensions than %s: %s", largest, ", ".join(others))
     names = numeric_variables(dataset, variables)
     first = dataset[names[0]].dims
     for name in names:
@@ -109,7 +116,15 @@ def open_fields(path: str | xr.Dataset, variables: Sequence[str] = (), *, label:
                 f"variables must share their dimensions: {names[0]!r} has {first}, {name!r} has {dataset[name].dims}; "
                 f"choose with --data.variables"
             )
-    return dataset[list(names)]
+    return _south_first(dataset[list(names)], first[-2:])
+
+
+def _south_first(dataset: xr.Dataset, dims: Sequence[Hashable]) -> xr.Dataset:
+    """Turn latitudes that fall, so that a model sees the world the same way round in every file."""
+    for dim in map(str, dims):
+        if dim in dataset.coords and is_latitude(dataset, dim) and not _runs_north(dataset, dim):
+            dataset = dataset.isel({dim: slice(None, None, -1)})
+    return dataset
 
 
 def _without_channels(dataset: xr.Dataset) -> xr.Dataset:
@@ -138,7 +153,17 @@ def _split_dim(dataset: xr.Dataset, config: GridConfig, dims: tuple[str, str]) -
     return SAMPLE if SAMPLE in known else dims[1]
 
 
-def _split(dataset: xr.Dataset, config: GridConfig, dims: tuple[str, str]) -> Splits:
+def choose_split(dataset: xr.Dataset, config: GridConfig, dims: tuple[str, str]) -> Splits:
+    """Split fields as the configuration says; the gap is estimated on the training part alone.
+
+    Args:
+        dataset: From `open_fields`.
+        config: Window, fractions and dimension.
+        dims: The two spatial dimensions.
+
+    Raises:
+        DataError: Too small for three parts with gaps.
+    """
     dim = _split_dim(dataset, config, dims)
     window = dict(zip(dims, config.window, strict=True)).get(dim, 1)
     independent = dim == SAMPLE
@@ -148,9 +173,16 @@ def _split(dataset: xr.Dataset, config: GridConfig, dims: tuple[str, str]) -> Sp
         dim=dim,
         fractions=config.fractions,
         window=0 if independent else window,
-        periodic=dim in dims and is_periodic(dataset, dim),
+        periodic=is_periodic(dataset, dim) if dim in dims else _is_whole_year(dataset, dim),
     )
     return split() if independent else split(decorrelation=_decorrelation(dataset, split()))
+
+
+def _is_whole_year(dataset: xr.Dataset, dim: str) -> bool:
+    """Whether a dimension is the months of a climatology, of which the last is followed by the first."""
+    if dim not in dataset.coords or dataset[dim].dtype.kind not in "iuf":
+        return False
+    return dim.lower() == "month" and np.array_equal(dataset[dim].values, np.arange(1, 13))
 
 
 def _decorrelation(dataset: xr.Dataset, provisional: Splits) -> int:
@@ -176,7 +208,7 @@ def prepare_grid(config: GridConfig, *, seed: int, field: str = "image") -> Grid
     dataset = open_fields(config.path, config.variables, label=config.label)
     variables = tuple(str(name) for name in dataset.data_vars)
     dims = spatial_dims(dataset, variables)
-    splits = _split(dataset, config, dims)
+    splits = choose_split(dataset, config, dims)
     normalizer = fit_normalizer(dataset, kinds=config.normalize, bounds=splits.bounds("train"))
     sizes = dict(zip(dims, config.window, strict=True))
     strides = dict(zip(dims, config.stride, strict=True))

@@ -1,7 +1,5 @@
 """Writing a dataset: all or nothing, with an encoding of its own."""
 
-import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gridloom.core import faults
-from gridloom.core.atomic import new_folder
+from gridloom.core.atomic import new_file, new_folder
 from gridloom.core.errors import DataError
 from gridloom.grid.axes import check_timezone
 
@@ -92,20 +89,6 @@ def _save_zarr(dataset: xr.Dataset, path: Path) -> None:
 
 
 def _save_netcdf(dataset: xr.Dataset, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-", suffix=".nc")
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        encoding = {
-            name: {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True} for name in _packable(dataset)
-        }
-        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        faults.point("grid.rename")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    packing = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
+    with new_file(path) as temporary:
+        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=dict.fromkeys(_packable(dataset), packing))

@@ -146,6 +146,8 @@ def _claim(folder: Path, system: System, config: RunConfig) -> None:
     A run that failed before its first step (windows too large, say) binds nobody: its settings may be mended.
     """
     file = folder / "config.yaml"
+    if folder.is_file():
+        raise ConfigError(f"{folder}: is a file, a run needs a folder; choose another --output")
     started = any((folder / name).exists() for name in ("metrics.jsonl", "checkpoints"))
     if file.is_file() and started:
         before = load_yaml(file)

@@ -37,7 +37,7 @@ def _pca(config: SemanticConfig, history: xr.Dataset) -> Predictor:
 
 SYSTEM: System[SemanticConfig] = System(
     name="semantic",
-    summary="an autoencoder whose encoder is extracted, frozen, served and searched",
+    summary="an autoencoder whose encoder is extracted, frozen and used by itself",
     config=SemanticConfig,
     presets=PRESETS,
     monitor="loss",
