@@ -84,7 +84,7 @@ def digits() -> SemanticConfig:
     """Handwritten digits with labels, to see what the probes say; split by writer."""
     return SemanticConfig(
         data=GridConfig(path="digits", window=(32, 32), stride=(32, 32), split_dim="sample", label="digit"),
-        model=ModelConfig(latent_dim=64, width=16),
+        model=ModelConfig(latent_dim=32, width=16),
         train=TrainConfig(steps=600, batch_size=64, validate_every=100),
     )
 
