@@ -101,8 +101,6 @@ class SemanticEncoder(nn.Module):
                     f"or use SemanticEncoder.from_pretrained, which takes what is there"
                 )
 
-    # ------------------------------------------------------------------ loading and saving
-
     @classmethod
     def from_pretrained(cls, path: str | Path, *, device: str | torch.device | None = None) -> "SemanticEncoder":
         """Load the encoder of any system from an artifact, a run folder or a file, sizes as they are there."""
@@ -142,8 +140,6 @@ class SemanticEncoder(nn.Module):
         """Write the weights in the seed's `.pth` layout (weights alone; `save_pretrained` keeps the statistics too)."""
         save_torch(Path(path), seed_layout(self.encoder, "SemanticEncoder.save_encoder_weights"))
 
-    # ------------------------------------------------------------------ freezing
-
     def freeze_parameters(self, freeze: bool = True) -> None:
         """Freeze everything, or thaw everything."""
         self._frozen_modules = {""} if freeze else set()
@@ -174,8 +170,6 @@ class SemanticEncoder(nn.Module):
         for name in self._frozen_modules:
             self.encoder.get_submodule(name).eval()
         return self
-
-    # ------------------------------------------------------------------ encoding
 
     def forward(self, x: Tensor | Batch) -> Tensor:
         """The same as `encode`."""
@@ -317,8 +311,6 @@ class SemanticEncoder(nn.Module):
         from gridloom.encoders.bulk import encode_dataset
 
         return encode_dataset(self, data, batch_size=batch_size, stride=stride)
-
-    # ------------------------------------------------------------------ asking
 
     @staticmethod
     def similarity(a: Float[Tensor, "n feature"], b: Float[Tensor, "m feature"]) -> Float[Tensor, "n m"]:
