@@ -60,12 +60,12 @@ def test_windows_may_overlap(trained: SemanticEncoder) -> None:
     assert by_name.sizes == {"time": 3, "latitude": 3, "longitude": 3, "feature": trained.latent_dim}
     assert by_name.identical(trained.encode_dataset(dataset, stride=(16, 24)))
     whole = trained.encode_dataset(dataset)
-    assert np.allclose(by_name.values[:, 0, 0], whole.values[:, 0, 0], rtol=1e-5, atol=1e-5, equal_nan=True)
+    assert np.allclose(by_name.values[:, 0, 0], whole.values[:, 0, 0], rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
 def test_the_size_of_the_parts_changes_nothing(trained: SemanticEncoder) -> None:
     one, many = (trained.encode_dataset(wide(), batch_size=size) for size in (1, 64))
-    assert np.allclose(one, many, rtol=1e-5, atol=1e-5, equal_nan=True)
+    assert np.allclose(one, many, rtol=0, atol=1e-6 * float(np.nanmax(np.abs(one))), equal_nan=True)
     with pytest.raises(DataError, match="batch_size must be at least 1"):
         trained.encode_dataset(wide(), batch_size=0)
 
