@@ -75,27 +75,9 @@ def _system(name: str, data: Path) -> Any:
 
 def _train(name: str, data: Path, folder: Path, changes: Mapping[str, Any]) -> None:
     """Train; runs in the child."""
-    import torch
+    from tests.contract.processes import train_run
 
-    from gridloom.train.distributed import processes
-    from gridloom.train.loop import train
-
-    system = _system(name, data)
-    config = system.presets["default"]()
-    config = system.resolve(replace(config, train=replace(config.train, **changes)))
-    prepared = system.prepare(config)
-    torch.manual_seed(config.seed)
-    with processes("cpu") as peers:
-        train(
-            system.objective(config),
-            prepared.sources,
-            config.train,
-            seed=config.seed,
-            folder=folder,
-            peers=peers,
-            record={"system": name},
-            show=False,
-        )
+    train_run(_system(name, data), folder, dict(changes))
 
 
 def start_run(name: str, data: Path, folder: Path, *, fault: str = "", **changes: Any) -> Any:

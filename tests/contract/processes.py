@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gridloom.core.system import System
 
 FAKE_PLACES = {
     f"fake_{name}": f"tests.contract.fakes:{name.upper()}"
@@ -41,7 +44,7 @@ def _run(target: Callable[..., Any], arguments: tuple[Any, ...], environment: di
     target(*arguments)
 
 
-def train_run(name: str, folder: Path, changes: dict[str, Any]) -> None:
+def train_run(name: "str | System", folder: Path, changes: dict[str, Any]) -> None:
     """Run the training loop of a system, without evaluation."""
     import torch
 
@@ -50,13 +53,13 @@ def train_run(name: str, folder: Path, changes: dict[str, Any]) -> None:
     from gridloom.train.distributed import processes
     from gridloom.train.loop import train
 
-    system = get_system(name)
+    system = get_system(name) if isinstance(name, str) else name
     config = system.presets["default"]()
     config = system.resolve(replace(config, train=replace(config.train, **changes)))
     prepared = system.prepare(config)
     torch.manual_seed(config.seed)
     with processes("cpu") as peers:
-        record = {"system": name, "config": to_dict(config), "normalizer": dict(prepared.normalizer)}
+        record = {"system": system.name, "config": to_dict(config), "normalizer": dict(prepared.normalizer)}
         train(
             system.objective(config),
             prepared.sources,
