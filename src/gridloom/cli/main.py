@@ -16,6 +16,8 @@ VERBS = {
     "extract": "get the encoder out of a checkpoint, as an artifact or a .pth file",
     "encode": "turn a dataset into embeddings with coordinates",
     "evaluate": "score a model beside the dumb baselines on held-out data",
+    "locate": "say where something is in images, how certain, and where else",
+    "figures": "draw the pictures of a run, as PNG and SVG, with a gallery",
     "info": "say what a run, an artifact or a file of weights is",
     "report": "draw a run as one self-contained HTML page",
     "check": "look at a dataset before training: missing cells, gaps, split, preset",

@@ -50,11 +50,17 @@ class TrainConfig:
     """Steps between two checkpoints; there is always one at the end."""
     keep_checkpoints: int = 2
     """Newest checkpoints that stay on disk; at least 2, so that a damaged one can fall back."""
+    keep: Literal["last", "best"] = "last"
+    """Weights that the run ends with: the last ones, or those whose validation pass was the best (by the system's own
+    measure, which need not be its loss)."""
+    snapshots: tuple[int, ...] = ()
+    """Steps whose weights stay in `snapshots/`, for pictures of how training went; 0 is the start."""
     tensorboard: bool = True
     """Write TensorBoard events too, where the extra `tensorboard` is installed."""
 
     def __post_init__(self) -> None:
         """Refuse what can only be a mistake."""
+        self._check_passes()
         for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "validate_windows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} must be at least 1, got {getattr(self, name)}")
@@ -71,6 +77,12 @@ class TrainConfig:
                 raise ConfigError(f"train.{name} must be 0 or more (0 turns it off), got {getattr(self, name)}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"train.betas must be 0 <= beta < 1, got {self.betas}")
+
+    def _check_passes(self) -> None:
+        if self.keep == "best" and not self.validate_every:
+            raise ConfigError("train.keep best needs validation passes, got train.validate_every 0; set it to 50, say")
+        if any(step < 0 for step in self.snapshots):
+            raise ConfigError(f"train.snapshots must be steps from 0 up, got {list(self.snapshots)}")
 
 
 @dataclass(frozen=True, kw_only=True)

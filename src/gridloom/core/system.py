@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
 from gridloom.core.contracts import Encoder, Objective, Predictor, Prepared, Task
 from gridloom.core.errors import ConfigError
 from gridloom.core.score import Score
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 else:  # core imports neither; the names stand for them in signatures
     Dataset = Figure = Any
 
-__all__ = ["System", "Trained", "View"]
+__all__ = ["Drawing", "System", "Trained", "View"]
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -37,6 +39,23 @@ class Trained(Generic[C]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure and what it was drawn from.
+
+    Attributes:
+        figure: The figure.
+        caption: One or two sentences: what is seen, in which units.
+        data: The numbers behind it, by name.
+        animation: The same as a moving picture, in the bytes of a GIF; None where there is none.
+    """
+
+    figure: Figure
+    caption: str
+    data: Mapping[str, np.ndarray] = field(default_factory=dict)
+    animation: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class View:
     """What figures are drawn from: a trained run and how it did on held-out data.
 
@@ -47,6 +66,8 @@ class View:
         predictions: Answers by method, the model's under the system's name.
         scores: How good they are.
         metrics: Records of metrics.jsonl.
+        snapshots: The model as it was at the steps of `train.snapshots`; made when asked for.
+        beside: Another run of the same system to compare with; None where there is none.
     """
 
     trained: Trained[Any]
@@ -55,6 +76,8 @@ class View:
     predictions: Mapping[str, Dataset]
     scores: Sequence[Score]
     metrics: Sequence[Mapping[str, Any]]
+    snapshots: Callable[[], Mapping[int, Objective]] = dict
+    beside: "View | None" = None
 
 
 def _unchanged(config: C) -> C:
@@ -78,9 +101,9 @@ class System(Generic[C]):
         encoder: Builds the untrained encoder; its weights are those of `objective.encoder`. None if the system has
             none.
         predictor: Makes a trained model answer questions.
-        baselines: Dumb predictors by name, fitted on the training part. The first is the reference for skill.
+        baselines: Dumb predictors by name, fitted on the training part; None where one does not apply.
         score: Compares answers by method with the truth.
-        figures: Pictures by name, drawn from a run.
+        figures: Pictures by name, drawn from a run; None where a picture does not apply to it.
     """
 
     name: str
@@ -93,9 +116,9 @@ class System(Generic[C]):
     objective: Callable[[C], Objective]
     encoder: Callable[[C], Encoder] | None = None
     predictor: Callable[[Trained[C]], Predictor] | None = None
-    baselines: Mapping[str, Callable[[C, Dataset], Predictor]] = field(default_factory=dict)
+    baselines: Mapping[str, Callable[[C, Dataset], Predictor | None]] = field(default_factory=dict)
     score: Callable[[Task, Mapping[str, Dataset], int], list[Score]] | None = None
-    figures: Mapping[str, Callable[[View], Figure]] = field(default_factory=dict)
+    figures: Mapping[str, Callable[[View], Drawing | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what can be checked without building anything."""

@@ -24,7 +24,7 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 
 def read_images(folder: Path) -> xr.Dataset:
-    """Read every PNG and TIFF of a folder, in natural order of their names.
+    """Read every PNG and TIFF of a folder, in natural order of their names; or a single one.
 
     Returns:
         `image`, float32 with the values of the files (0 to 255, 0 to 65535, or any float): (sample, y, x) for gray,
@@ -33,7 +33,8 @@ def read_images(folder: Path) -> xr.Dataset:
     Raises:
         DataError: No image, one that cannot be read, or one whose size or mode differs from the first.
     """
-    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES), key=_natural)
+    found = [folder] if folder.is_file() else [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    paths = sorted(found, key=_natural)
     if not paths:
         raise DataError(f"{folder}: expected images ({', '.join(SUFFIXES)}) or a zarr store, there are none")
     first = _read_image(paths[0])

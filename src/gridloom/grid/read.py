@@ -11,7 +11,7 @@ import xarray as xr
 from gridloom.core.errors import DataError, did_you_mean
 from gridloom.grid.arrays import read_npy, read_npz
 from gridloom.grid.axes import check_timezone, numeric_variables
-from gridloom.grid.images import read_images
+from gridloom.grid.images import SUFFIXES, read_images
 from gridloom.grid.samples import SAMPLES, open_sample
 from gridloom.grid.write import save_grid
 
@@ -24,8 +24,8 @@ _HDF5 = (".h5", ".hdf5")
 def open_grid(source: str | Path | xr.Dataset, *, variables: Sequence[str] = ()) -> xr.Dataset:
     """Open a grid.
 
-    Taken are netCDF (`.nc`, `.nc4`, `.cdf`), zarr folders, HDF5 (`.h5`, `.hdf5`), numpy files (`.npz`, `.npy`), a
-    folder of images, the name of a sample (`samples.SAMPLES`), a dataset, and whatever else an installed engine of
+    Taken are netCDF (`.nc`, `.nc4`, `.cdf`), zarr folders, HDF5 (`.h5`, `.hdf5`), numpy files (`.npz`, `.npy`), an
+    image or a folder of them, the name of a sample (`samples.SAMPLES`), a dataset, and whatever else an installed engine of
     xarray reads. CF packing and times are decoded; numbers come in the machine's own byte order. Arrays stay on disk
     until they are used, where the format can do that. Orientation and order are left as they are.
 
@@ -75,6 +75,8 @@ def _open(source: str | Path) -> xr.Dataset:
         return read_npy(path)
     if suffix in _HDF5:
         return _decoded(path, engine="h5netcdf", phony_dims="sort")
+    if suffix in SUFFIXES:
+        return read_images(path)
     if suffix in _NETCDF:
         return _decoded(path, engine="scipy" if _is_classic(path) else "h5netcdf")
     return _decoded(path)

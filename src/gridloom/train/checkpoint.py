@@ -13,16 +13,27 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gridloom.core import faults
-from gridloom.core.atomic import new_folder, read_json, verify_manifest, write_json, write_text
+from gridloom.core.atomic import new_file, new_folder, read_json, verify_manifest, write_json, write_text
 from gridloom.core.errors import CheckpointError, DataError
 
-__all__ = ["Checkpoint", "load_model_state", "newest_checkpoint", "restore", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "load_model_state",
+    "newest_checkpoint",
+    "read_snapshots",
+    "restore",
+    "save_checkpoint",
+    "save_snapshot",
+    "save_weights",
+]
 
 _LOGGER = logging.getLogger(__name__)
 _MODEL, _OPTIMIZER, _STATE, _LATEST = "model.safetensors", "optimizer.safetensors", "state.json", "latest"
+_SNAPSHOTS = "snapshots"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +54,32 @@ class Checkpoint:
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Dense copies that share no memory, as safetensors wants them."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a model's tensors as safetensors; the caller sees to it that the file appears whole."""
+    safetensors.torch.save_file(_plain(model.state_dict()), path)
+
+
+def save_snapshot(folder: Path, model: nn.Module, step: int) -> None:
+    """Keep the weights of one step in the run folder's `snapshots/`."""
+    with new_file(folder / _SNAPSHOTS / f"step-{step:08d}.safetensors") as temporary:
+        save_weights(model, temporary)
+
+
+def read_snapshots(folder: Path) -> dict[int, dict[str, Tensor]]:
+    """The weights kept in the run folder's `snapshots/`, by step.
+
+    Raises:
+        CheckpointError: A file that is no safetensors file.
+    """
+    found = {}
+    for path in sorted((folder / _SNAPSHOTS).glob("step-*.safetensors")):
+        try:
+            found[int(path.stem.removeprefix("step-"))] = safetensors.torch.load_file(path)
+        except (SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{path}: cannot be read as weights ({error}); delete it") from None
+    return found
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -69,7 +106,7 @@ def save_checkpoint(
     """
     path = folder / f"step-{step:08d}"
     with new_folder(path, replace=True) as temporary:
-        safetensors.torch.save_file(_plain(model.state_dict()), temporary / _MODEL)
+        save_weights(model, temporary / _MODEL)
         faults.point("checkpoint.model")
         safetensors.torch.save_file(_plain(_optimizer_tensors(model, optimizer)), temporary / _OPTIMIZER)
         faults.point("checkpoint.optimizer")

@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from gridloom.core.contracts import Objective, Source
 from gridloom.core.errors import ConfigError, DataError, TrainingError
 from gridloom.core.random import window_keys
 from gridloom.core.settings import TrainConfig
-from gridloom.train.checkpoint import newest_checkpoint, restore, save_checkpoint
+from gridloom.train.best import BestWeights
+from gridloom.train.checkpoint import newest_checkpoint, restore, save_checkpoint, save_snapshot
 from gridloom.train.distributed import Processes
 from gridloom.train.loader import batches, check_enough
 from gridloom.train.log import RunLog
@@ -41,11 +42,13 @@ class Outcome:
         step: Optimizer steps made.
         stopped_by: Name of the signal that ended it early; None if it went through.
         checkpoint: The last checkpoint.
+        best_step: Step whose weights the objective ended with, with `train.keep best`; None otherwise.
     """
 
     step: int
     stopped_by: str | None
     checkpoint: Path
+    best_step: int | None = None
 
 
 @contextlib.contextmanager
@@ -181,7 +184,7 @@ class _Trainer:
         return {**dict(zip(names, values.tolist(), strict=True)), "gradient_norm": float(sums["gradient_norm"])}
 
 
-def train(
+def train(  # noqa: PLR0913 - each is one thing that a run depends on
     objective: Objective,
     sources: Mapping[str, Source],
     config: TrainConfig,
@@ -190,6 +193,7 @@ def train(
     folder: Path,
     peers: Processes,
     record: Mapping[str, Any],
+    monitor: str = "loss",
     show: bool = True,
 ) -> Outcome:
     """Train until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
@@ -202,17 +206,27 @@ def train(
         folder: The run folder.
         peers: This process among others.
         record: JSON saved with each checkpoint; says what the run is.
+        monitor: What `train.keep best` goes by: a figure of the validation pass, low is good.
         show: Show progress in the first process.
 
     Raises:
+        ConfigError: `train.keep best` without a validation part, or with a monitor that it does not measure.
         TrainingError: Loss or gradient is not finite; nothing was updated.
         CheckpointError: There are checkpoints, but none is whole.
     """
     with _exclusive(folder) if peers.is_first else contextlib.nullcontext():
-        return _run(_Trainer(objective.to(peers.device), sources, config, seed=seed, peers=peers), folder, record, show)
+        trainer = _Trainer(objective.to(peers.device), sources, config, seed=seed, peers=peers)
+        best = BestWeights(folder / "best", monitor) if config.keep == "best" else None
+        if best is not None and "validation" not in sources:
+            raise ConfigError("train.keep best needs a validation part; this data has none, use --train.keep last")
+        outcome = _run(trainer, folder, record, best, show)
+        if best is not None and outcome.stopped_by is None:
+            best.load_into(trainer.objective)
+            return replace(outcome, best_step=best.step)
+        return outcome
 
 
-def _run(trainer: _Trainer, folder: Path, record: Mapping[str, Any], show: bool) -> Outcome:
+def _run(trainer: _Trainer, folder: Path, record: Mapping[str, Any], best: BestWeights | None, show: bool) -> Outcome:
     config, peers = trainer.config, trainer.peers
     checkpoints = folder / "checkpoints"
     found = newest_checkpoint(checkpoints)
@@ -232,13 +246,15 @@ def _run(trainer: _Trainer, folder: Path, record: Mapping[str, Any], show: bool)
         threads=config.loader_threads,
     )
     step, saved, stopped = first, first if found else -1, False
+    _snapshot(trainer, folder, step)
     with StopRequest() as request, _log(folder, first, config, peers, show) as log:
         for batch in stream:
             started = time.perf_counter()
             sums, stopped = trainer.step(step, batch, request.signal is not None)
             step += 1
             faults.point("step")
-            _report(trainer, log, step, sums, time.perf_counter() - started)
+            _snapshot(trainer, folder, step)
+            _report(trainer, log, step, sums, time.perf_counter() - started, best)
             if stopped:
                 break
             if step % config.checkpoint_every == 0:
@@ -257,7 +273,19 @@ def _log(folder: Path, first: int, config: TrainConfig, peers: Processes, show: 
     return RunLog(folder, first_step=first, last_step=config.steps, tensorboard=config.tensorboard, show=show)
 
 
-def _report(trainer: _Trainer, log: RunLog | None, step: int, sums: Mapping[str, Tensor], seconds: float) -> None:
+def _snapshot(trainer: _Trainer, folder: Path, step: int) -> None:
+    if step in trainer.config.snapshots and trainer.peers.is_first:
+        save_snapshot(folder, trainer.objective, step)
+
+
+def _report(
+    trainer: _Trainer,
+    log: RunLog | None,
+    step: int,
+    sums: Mapping[str, Tensor],
+    seconds: float,
+    best: BestWeights | None,
+) -> None:
     config = trainer.config
     due = step % config.log_every == 0 or step == config.steps
     figures = trainer.means(sums) if due else None
@@ -267,6 +295,8 @@ def _report(trainer: _Trainer, log: RunLog | None, step: int, sums: Mapping[str,
     every = config.validate_every
     if every and "validation" in trainer.sources and (step % every == 0 or step == config.steps):
         held_out = trainer.validate()
+        if best is not None:
+            best.offer(trainer.objective, step, held_out, write=trainer.peers.is_first)
         if log is not None:
             log.record(step, "validation", held_out)
     if log is not None:

@@ -75,13 +75,15 @@ def evaluate_trained(system: System, trained: Trained, prepared: Prepared, *, sp
     task, predictions = None, {}
     if system.predictor is not None and system.score is not None:
         task = prepared.task(split)
+        baselines = {name: build(trained.config, prepared.history) for name, build in system.baselines.items()}
         predictions = {
-            name: build(trained.config, prepared.history).predict(task.given, task.wanted)
-            for name, build in system.baselines.items()
+            name: baseline.predict(task.given, task.wanted)
+            for name, baseline in baselines.items()
+            if baseline is not None
         }
         predictions[system.name] = system.predictor(trained).predict(task.given, task.wanted)
         scores = system.score(task, predictions, trained.config.seed)
-        best = _best_baseline(scores, list(system.baselines))
+        best = _best_baseline(scores, list(predictions)[:-1])
         if best is not None and best != next(iter(predictions)):
             predictions = {best: predictions[best], **predictions}
             scores = system.score(task, predictions, trained.config.seed)

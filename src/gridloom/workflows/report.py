@@ -12,7 +12,7 @@ import gridloom
 from gridloom.core.config import dump_yaml
 from gridloom.core.contracts import Encoder, Prepared
 from gridloom.core.score import Score
-from gridloom.core.system import System, Trained, View
+from gridloom.core.system import System, Trained
 from gridloom.encoders.artifact import load_model
 from gridloom.evaluate.compare import ALL, judge
 from gridloom.report.figures import draw_embeddings, draw_loss, draw_neighbors, draw_skill, embed_source
@@ -20,18 +20,18 @@ from gridloom.report.page import Card, Section, render_page, write_page
 from gridloom.train.log import read_metrics
 from gridloom.viz.style import save, to_png_bytes, to_svg
 from gridloom.workflows.evaluate import Evaluation, evaluate_trained
+from gridloom.workflows.view import make_view
 
 __all__ = ["draw_report", "report"]
 
 _MOST_WINDOWS = 600
 _MOST_CANDIDATES = 150
 """Few enough that the nearest neighbors are not one window moved by some cells."""
-_RASTER = {"reconstructions", "embeddings", "neighbors"}
-"""Figures that are mostly pictures: PNG is smaller than SVG."""
+_VECTOR = {"loss", "skill"}
+"""Figures of lines and text: the others are mostly pictures, for which PNG is smaller than SVG."""
 
 _CAPTIONS = {
     "loss": "Loss over optimizer steps: mean over a batch (train), over windows of the validation part.",
-    "reconstructions": "Held-out windows: truth, the best baseline, the model, and the model's error. Gray is missing.",
     "embeddings": "Embeddings of held-out windows on their first two principal components, with the windows.",
     "neighbors": "Held-out windows (left) and the training windows with the most similar embeddings. "
     "Numbers: cosine similarity; place of the center.",
@@ -81,17 +81,17 @@ def draw_report(
 ) -> Path:
     """Draw a run whose evaluation is at hand; see `report`."""
     metrics = read_metrics(run / "metrics.jsonl")
-    drawn = _draw(system, trained, prepared, evaluation, metrics)
+    drawn, captions = _draw(run, system, trained, prepared, evaluation)
     if figures is not None:
         for name, made in drawn.items():
             save(made, figures / f"{name}.png")
             save(made, figures / f"{name}.svg")
-    pictures = {name: to_png_bytes(made) if name in _RASTER else to_svg(made) for name, made in drawn.items()}
+    pictures = {name: to_svg(made) if name in _VECTOR else to_png_bytes(made) for name, made in drawn.items()}
     page = render_page(
         f"{system.name} on {_data(trained)}",
         f"{trained.config.train.steps:,} steps of {trained.config.train.batch_size} windows, "
         f"{sum(parameter.numel() for parameter in trained.objective.parameters()):,} parameters",
-        _sections(system, prepared, evaluation, pictures),
+        _sections(system, prepared, evaluation, pictures, captions),
         command=f"gridloom train {system.name} --config {run / 'config.yaml'} --output {run}-again",
         config_yaml=f"system: {system.name}\n{dump_yaml(trained.config)}",
         versions=_versions(),
@@ -108,19 +108,17 @@ def _data(trained: Trained) -> str:
 
 
 def _draw(
-    system: System, trained: Trained, prepared: Prepared, evaluation: Evaluation, metrics: Sequence[Mapping]
-) -> dict[str, Any]:
-    drawn: dict[str, Any] = {"loss": draw_loss(metrics)}
+    run: Path, system: System, trained: Trained, prepared: Prepared, evaluation: Evaluation
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The figures by name, and the captions of the system's own."""
+    drawn: dict[str, Any] = {"loss": draw_loss(read_metrics(run / "metrics.jsonl"))}
+    captions: dict[str, str] = {}
     if evaluation.task is not None:
-        view = View(
-            trained=trained,
-            prepared=prepared,
-            task=evaluation.task,
-            predictions=evaluation.predictions,
-            scores=evaluation.scores,
-            metrics=metrics,
-        )
-        drawn |= {name: draw(view) for name, draw in system.figures.items()}
+        view = make_view(run, system, trained, prepared, evaluation)
+        for name, draw in system.figures.items():
+            drawing = draw(view)
+            if drawing is not None:
+                drawn[name], captions[name] = drawing.figure, drawing.caption
         drawn["skill"] = draw_skill(view)
     encoder = getattr(trained.objective, "encoder", None)
     if isinstance(encoder, Encoder):
@@ -130,14 +128,20 @@ def _draw(
         if held_out is not None and training is not None:
             drawn["embeddings"] = draw_embeddings(held_out, prepared.label)
             drawn["neighbors"] = draw_neighbors(held_out, training)
-    return {name: made for name, made in drawn.items() if made is not None}
+    return {name: made for name, made in drawn.items() if made is not None}, captions
 
 
 def _sections(
-    system: System, prepared: Prepared, evaluation: Evaluation, pictures: Mapping[str, str | bytes]
+    system: System,
+    prepared: Prepared,
+    evaluation: Evaluation,
+    pictures: Mapping[str, str | bytes],
+    captions: Mapping[str, str],
 ) -> list[Section]:
+    texts = {**_CAPTIONS, **captions}
+
     def figures(*names: str) -> list[tuple[str, str | bytes]]:
-        return [(_CAPTIONS.get(name, name.replace("_", " ")), pictures[name]) for name in names if name in pictures]
+        return [(texts.get(name, name.replace("_", " ")), pictures[name]) for name in names if name in pictures]
 
     scores = [score for score in evaluation.scores if not _is_probe(score)]
     probes = [score for score in evaluation.scores if _is_probe(score)]

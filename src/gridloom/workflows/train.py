@@ -95,7 +95,7 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 def data_name(config: RunConfig) -> str:
     """What the run is trained on, for people."""
     data = getattr(config, "data", None)
-    return str(getattr(data, "path", "") or "generated data")
+    return str(getattr(data, "path", "") or getattr(data, "task", "") or "generated data")
 
 
 def with_data(config: RunConfig, path: str) -> RunConfig:
@@ -187,6 +187,7 @@ def _train_and_finish(
         folder=folder,
         peers=peers,
         record=record,
+        monitor=system.monitor,
         show=show,
     )
     scores: list[Score] = []
@@ -200,7 +201,12 @@ def _train_and_finish(
             system=system,
             config=config,
             normalizer=prepared.normalizer,
-            training={"data": data_name(config), "steps": config.train.steps, "splits": dict(prepared.splits)},
+            training={
+                "data": data_name(config),
+                "steps": config.train.steps,
+                "best_step": outcome.best_step,
+                "splits": dict(prepared.splits),
+            },
         )
         save()  # before the evaluation, so that nothing is lost if that fails
         evaluation = evaluate_trained(system, trained, prepared)

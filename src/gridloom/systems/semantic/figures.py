@@ -1,26 +1,19 @@
 """Pictures of the semantic system."""
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 from gridloom.core.errors import DataError
-from gridloom.core.system import View
+from gridloom.core.system import Drawing, View
 from gridloom.viz.field import field_rows
 from gridloom.viz.place import describe_place
 from gridloom.viz.style import FULL_CM
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-else:
-    Figure = Any
 
 __all__ = ["reconstructions"]
 
 _ROWS = 4
 
 
-def reconstructions(view: View) -> Figure:
+def reconstructions(view: View) -> Drawing:
     """Held-out windows: truth, what the best baseline and the autoencoder make of it, and the autoencoder's error.
 
     The first variable is drawn; missing cells are gray.
@@ -41,7 +34,7 @@ def reconstructions(view: View) -> Figure:
             row[method] = np.where(np.isfinite(values), view.predictions[method][name].values[place], np.nan)
         rows.append({**row, "error": row[system] - values})
     crosses_zero = bool((truth < 0).any() and (truth > 0).any())
-    return field_rows(
+    made = field_rows(
         rows,
         labels=[_place(view, int(place)) for place in chosen],
         unit=str(truth.attrs.get("units", "1")),
@@ -49,6 +42,9 @@ def reconstructions(view: View) -> Figure:
         origin="lower" if view.task.truth.attrs.get("origin") == "lower" else "upper",
         width_cm=FULL_CM,
     )
+    caption = f"Held-out windows: truth, {baseline}, the model, and the model's error. Gray is missing."
+    data = {f"{column}_{number}": field for number, row in enumerate(rows) for column, field in row.items()}
+    return Drawing(figure=made, caption=caption, data=data)
 
 
 def _place(view: View, sample: int) -> str:

@@ -1,0 +1,194 @@
+"""Using a trained model: where, how certain, and where else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from gridloom.core.batch import Field
+from gridloom.core.errors import DataError
+from gridloom.core.system import Trained
+from gridloom.grid.normalize import Normalizer
+from gridloom.systems.energy.config import EnergyConfig
+from gridloom.systems.energy.data import IMAGE, POSITION, to_cells
+from gridloom.systems.energy.model import ConvMLP
+from gridloom.systems.energy.objective import Location
+from gridloom.systems.energy.search import EnergyModel, FromFeatures, PatternSearch
+
+__all__ = ["Located", "Locator", "spread"]
+
+_AT_ONCE = 16
+_LEVELS = 6
+_POINTS = {1: 129, 2: 33, 3: 13}
+_SHRINK = 4.0
+SECOND_WITHIN = 5.0
+"""A second minimum counts if its energy is at most so much above the first: e^-5 = 0.7 % of its density."""
+_APART = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """Answers in the model's own coordinates, from -1 to 1.
+
+    Attributes:
+        best: The minimum of the energy, or the regression's answer.
+        energy: Its energy; NaN for a regression.
+        spread: Standard deviation of exp(-E) around its mean, for each coordinate; NaN where it is not known.
+        second: The next minimum, where there is one; NaN elsewhere.
+        second_energy: Its energy; NaN where there is none.
+    """
+
+    best: Float[Tensor, "batch outputs"]
+    energy: Float[Tensor, " batch"]
+    spread: Float[Tensor, "batch outputs"]
+    second: Float[Tensor, "batch outputs"]
+    second_energy: Float[Tensor, " batch"]
+
+
+class Locator:
+    """A trained model as a predictor, and as what `gridloom locate` asks."""
+
+    def __init__(self, trained: Trained[EnergyConfig]) -> None:
+        objective = trained.objective
+        assert isinstance(objective, Location)
+        self.objective, self.config = objective.eval(), trained.config
+        self.normalizer = Normalizer.from_json(trained.normalizer)
+
+    def predict(self, given: xr.Dataset, wanted: xr.Dataset) -> xr.Dataset:
+        """Answer `position` (sample, coordinate) for the images of `given`, in the coordinates' own units."""
+        best = [self.answer(part) for part in self._parts(given[IMAGE].values)]
+        answers = to_cells(torch.cat(best).cpu().numpy(), self.config.data.bounds)
+        position = (wanted[POSITION].dims, answers, {"units": "1" if self.config.data.is_signal else "cell"})
+        return xr.Dataset({POSITION: position}, coords=wanted.coords)
+
+    def normalize(self, images: np.ndarray) -> np.ndarray:
+        """Images [N, C, H, W] or signals [N, L] in data units to what the model takes.
+
+        Raises:
+            DataError: Another number of axes or channels.
+        """
+        if self.config.data.is_signal:
+            if images.ndim != 2:
+                raise DataError(f"expected signals [N, {self.config.data.size[1]}], got {list(images.shape)}")
+            return images.astype(np.float32)
+        channels = self.normalizer.variables
+        if images.ndim != 4 or images.shape[1] != len(channels):
+            raise DataError(
+                f"expected images [N, {len(channels)}, H, W] with channels {', '.join(channels)}, "
+                f"got {list(images.shape)}"
+            )
+        return np.stack([self.normalizer.apply(name, images[:, i]) for i, name in enumerate(channels)], axis=1)
+
+    def _parts(self, images: np.ndarray) -> list[Field]:
+        device = self.objective.half_range.device
+        tensor = torch.from_numpy(self.normalize(images))
+        if not self.config.model.mask_missing and not bool(torch.isfinite(tensor).all()):
+            raise DataError("images have missing cells (NaN), this model was trained without; fill them first")
+        return [Field.of(part.to(device)) for part in torch.split(tensor, _AT_ONCE)]
+
+    @torch.no_grad()
+    def features(self, image: Field) -> Tensor:
+        """Features of normalized images; with `search.precision bf16` the convolutions run in bfloat16."""
+        half = self.config.search.precision == "bf16"
+        with torch.autocast(image.values.device.type, torch.bfloat16, enabled=half):
+            return self.objective.features(image)
+
+    def answer(self, image: Field) -> Float[Tensor, "batch outputs"]:
+        """The model's answers from -1 to 1."""
+        return self.objective.answer(self.features(image))
+
+    def locate(self, images: np.ndarray) -> Located:
+        """Answers with energy, spread and second minimum.
+
+        Args:
+            images: In data units, [N, C, H, W] or [N, L].
+        """
+        parts = [self._locate(self.features(part)) for part in self._parts(images)]
+        names = ("best", "energy", "spread", "second", "second_energy")
+        return Located(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+    @torch.no_grad()
+    def _locate(self, features: Tensor) -> Located:
+        objective = self.objective
+        best = objective.answer(features)
+        nothing, nothings = torch.full_like(best[:, 0], torch.nan), torch.full_like(best, torch.nan)
+        model = objective.model
+        if isinstance(model, ConvMLP):
+            return Located(best=best, energy=nothing, spread=nothings, second=nothings, second_energy=nothing)
+        energy = model.energy(features, best[:, None])[:, 0]
+        if best.shape[1] not in _POINTS:
+            return Located(best=best, energy=energy, spread=nothings, second=nothings, second_energy=nothing)
+        searched = FromFeatures(model)
+        _, trajectory = PatternSearch(starts=8).minimize(searched, features, objective.bounds)
+        places, energies = trajectory.minima, trajectory.minima_energies
+        assert places is not None and energies is not None
+        other = (places - best[:, None]).norm(dim=-1) > _APART
+        close = other & (energies <= energy[:, None] + SECOND_WITHIN)
+        ranked = torch.where(close, energies, torch.inf)
+        lowest, place = ranked.min(dim=1)
+        second = places[torch.arange(len(best)), place]
+        found = lowest.isfinite()
+        second = torch.where(found[:, None], second, nothings)
+        return Located(
+            best=best,
+            energy=energy,
+            spread=spread(searched, features, objective.bounds, [best, second]),
+            second=second,
+            second_energy=torch.where(found, lowest, nothing),
+        )
+
+
+@torch.no_grad()
+def spread(
+    ebm: EnergyModel,
+    x: Tensor,
+    bounds: Float[Tensor, "2 outputs"],
+    minima: Sequence[Float[Tensor, "batch outputs"]],
+) -> Float[Tensor, "batch outputs"]:
+    """Standard deviation of p(y|x) = exp(-E) / Z for each coordinate, by quadrature on nested grids.
+
+    A grid over the bounds sees a broad density; around each minimum grids of a quarter the size each replace what the
+    coarser one says there, so that a peak of a hundredth of a cell is measured too.
+
+    Args:
+        ebm: The model.
+        x: Images, batch first.
+        bounds: Lower and upper end of each coordinate; up to three coordinates.
+        minima: Places to look at closely; NaN where there is none.
+    """
+    features = ebm.encode(x)
+    low, high = bounds
+    outputs = bounds.shape[1]
+    axis = torch.linspace(-1, 1, _POINTS[outputs], dtype=bounds.dtype, device=bounds.device)
+    lattice = torch.stack(torch.meshgrid(*[axis] * outputs, indexing="ij"), dim=-1).reshape(-1, outputs)
+    half = (high - low) / 2
+    points = [((low + high) / 2 + half * lattice).expand(len(features), -1, -1)]
+    logs = [torch.zeros(points[0].shape[:2], dtype=bounds.dtype, device=bounds.device)]
+    for level in range(1, _LEVELS):
+        reach = half / _SHRINK**level
+        for number, place in enumerate(minima):
+            here = place[:, None] + reach * lattice
+            weight = torch.full(here.shape[:2], -level * outputs * float(np.log(_SHRINK)), dtype=here.dtype)
+            weight = weight.to(here.device)
+            known = place.isfinite().all(1)[:, None] & ((here >= low) & (here <= high)).all(-1)
+            for earlier in list(minima)[:number]:  # where two boxes overlap only the first counts
+                known &= ~_inside(here, earlier, reach)
+            logs = [
+                torch.where(_inside(old, place, reach) & place.isfinite().all(1)[:, None], -torch.inf, log)
+                for old, log in zip(points, logs, strict=True)
+            ]
+            points.append(torch.where(known[..., None], here, torch.zeros((), device=here.device)))
+            logs.append(torch.where(known, weight, -torch.inf))
+    y = torch.cat(points, dim=1)
+    weights = (torch.cat(logs, dim=1) - ebm.energy(features, y)).softmax(1)[..., None]
+    mean = (weights * y).sum(1, keepdim=True)
+    return (weights * (y - mean).square()).sum(1).sqrt()
+
+
+def _inside(y: Tensor, place: Tensor, reach: Tensor) -> Tensor:
+    """Whether candidates [B, N, outputs] lie in the box around a place [B, outputs]."""
+    return ((y - place[:, None]).abs() <= reach * (1 + 1e-6)).all(-1)
