@@ -43,8 +43,8 @@ Curves = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def train_2d(
-    train: Shaped[np.ndarray, "n outputs"],
-    test: Shaped[np.ndarray, "m outputs"],
+    train: Shaped[np.ndarray, "n _"],
+    test: Shaped[np.ndarray, "m _"],
     error: Shaped[np.ndarray, " errors"],
     *,
     size: tuple[int, int],
@@ -107,7 +107,7 @@ def train_2d(
 
 def error_over_examples(
     examples: Shaped[np.ndarray, " n"],
-    errors: Mapping[str, Shaped[np.ndarray, "n2 seeds"]],
+    errors: Mapping[str, Shaped[np.ndarray, "_ _"]],
     *,
     unit: str = "cells",
 ) -> Drawing:

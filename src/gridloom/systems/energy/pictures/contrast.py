@@ -23,18 +23,18 @@ _POSITIVE, _NEAR, _FAR = COLORS[0], COLORS[1], "#b4b4b4"
 _BEYOND = 0.1
 """Share of the counter-examples that may lie in the last bin, so that a long tail does not squeeze the rest."""
 
-Energies = Mapping[int, Shaped[np.ndarray, " n"]]
+Energies = Mapping[int, Shaped[np.ndarray, " _"]]
 
 
 def info_nce(
-    positive: Mapping[int, Shaped[np.ndarray, " p"]],
-    negative: Mapping[int, Shaped[np.ndarray, " n"]],
+    positive: Energies,
+    negative: Energies,
     *,
     steps: Shaped[np.ndarray, " m"],
     loss: Shaped[np.ndarray, " losses"],
     separation: Shaped[np.ndarray, " separations"],
     num_negatives: int,
-    distance: Mapping[int, Shaped[np.ndarray, " d"]] | None = None,
+    distance: Energies | None = None,
     validation: Shaped[np.ndarray, " validations"] | None = None,
 ) -> Drawing:
     """Draw energies of true answers and counter-examples before, during and after training; loss and separation below.
@@ -80,7 +80,7 @@ def info_nce(
         for number, axes in enumerate(panels):
             _histogram(axes, data, number, split=distance is not None)
         panels[-1].set_xlabel("energy E(x, y)")
-        upper.supylabel("density", fontsize=7.5)
+        upper.supylabel("density (square-root scale)", fontsize=7.5)
         handles, labels = panels[0].get_legend_handles_labels()
         upper.legend(handles, labels, loc="outside upper center", ncols=3, columnspacing=1.0)
         left, right = lower.subplots(1, 2)
@@ -149,6 +149,8 @@ def _histogram(axes: Axes, data: Mapping[str, np.ndarray], number: int, *, split
         loc="left",
     )
     axes.margins(x=0.01)
+    axes.set_yscale("function", functions=(lambda v: np.sqrt(np.maximum(v, 0)), np.square))  # so that tails are seen
+    axes.set_ylim(0, 1.05 * float(max(near.max(), all_of_them.max(), true.max())))
     few_ticks(axes, x=6, y=2)
 
 

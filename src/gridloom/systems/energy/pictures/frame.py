@@ -168,12 +168,13 @@ def plain_log(axis: Any) -> None:
 
 def finish(made: Figure) -> None:
     """Lay a figure out for good: with images in it, the layout needs several passes until nothing is cut off."""
-    for _ in range(3):
-        made.draw_without_rendering()
+    engine = made.get_layout_engine()
+    for _ in range(2 if engine is not None else 0):
+        engine.execute(made)
     made.set_layout_engine("none")
 
 
-def check(fits: bool, what: str, got: object) -> None:
+def check(fits: bool | np.bool_, what: str, got: object) -> None:
     """Refuse what cannot be drawn.
 
     Raises:
@@ -195,13 +196,13 @@ def density(energy: Shaped[np.ndarray, "*rows n"], y: Shaped[np.ndarray, " m"]) 
     return np.asarray(weight / np.trapezoid(weight, y, axis=-1)[..., None])
 
 
-def cross(axes: Axes, x: Any, y: Any, *, size: float = 5.5) -> None:
+def cross(axes: Axes, x: Any, y: Any, *, size: float | int = 5.5) -> None:
     """Mark true places: a dark x with a light edge."""
     axes.plot(x, y, "x", color="white", markersize=size + 1.2, markeredgewidth=2.8, zorder=6, clip_on=False)
     axes.plot(x, y, "x", color=INK, markersize=size, markeredgewidth=1.3, zorder=7, clip_on=False)
 
 
-def ring(axes: Axes, x: Any, y: Any, *, color: str = MINIMUM_COLOR, shape: str = "o", size: float = 7) -> None:
+def ring(axes: Axes, x: Any, y: Any, *, color: str = MINIMUM_COLOR, shape: str = "o", size: float | int = 7) -> None:
     """Mark found places: an open ring with a light edge."""
     plain: dict[str, Any] = {"markerfacecolor": "none", "markersize": size, "clip_on": False, "linestyle": "none"}
     axes.plot(x, y, marker=shape, markeredgecolor="white", markeredgewidth=2.8, zorder=6, **plain)

@@ -39,9 +39,9 @@ _UPPER_CM = 4.6
 
 def fusion(
     surface: Shaped[np.ndarray, "rows columns"],
-    lines: Mapping[str, Shaped[np.ndarray, "p q"]],
+    lines: Mapping[str, Shaped[np.ndarray, "_ _"]],
     *,
-    bounds: Shaped[np.ndarray, "two outputs"],
+    bounds: Shaped[np.ndarray, "_ _"],
     size: tuple[int, int],
     positions: Shaped[np.ndarray, " positions"],
     candidates: Shaped[np.ndarray, " candidates"],
@@ -94,14 +94,14 @@ def fusion(
         made = figure(width_cm=COLUMN_CM, height_cm=_UPPER_CM + 7.0)
         upper, lower = stacked(made, [_UPPER_CM, 7.0])
         scale = energy_scale([surface])
-        _surface(upper.add_axes((0.0, 0.02, 0.5, 0.94), projection="3d"), surface, plane, bounds, scale)
+        _surface(upper.add_axes((-0.02, 0.02, 0.5, 0.94), projection="3d"), surface, plane, bounds, scale)
         _heat(upper, plane, data, scale)
         _lines(lower, list(lines), data, line=line, half=half)
         finish(made)
     caption = (
         "Above: energy over (row, column) for the features of one image. Below: energy (less the lowest of each "
-        f"column) of candidates along one {line} line while the true position moves; orange: lowest candidate, dashed: right, "
-        "ticks: training positions, hatched: outside of them."
+        f"column) of candidates along one {line} line while the true position moves; orange: lowest candidate, dashed: "
+        "right, ticks: training positions, hatched: outside of them."
     )
     return Drawing(figure=made, caption=caption, data=data)
 
@@ -184,8 +184,8 @@ def _lines(made: Any, names: list[str], data: Mapping[str, np.ndarray], *, line:
         border(axes)
         few_ticks(axes, x=3, y=3)
         inside, outside = data[f"inside_{name}"], data[f"outside_{name}"]
-        beyond = f", outside {outside:.2g}" if np.isfinite(outside) else ""
-        axes.set_title(f"{name}\noff by {inside:.2g}{beyond} cells")
+        beyond = f"\noutside by {outside:.2g} cells" if np.isfinite(outside) else ""
+        axes.set_title(f"{name}\noff by {inside:.2g} cells{beyond}")
         axes.set_xlabel(f"true {line} [cells]", labelpad=5)
     panels[0].set_ylabel(f"candidate {line} [cells]")
     side_bar(

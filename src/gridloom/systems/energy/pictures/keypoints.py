@@ -74,8 +74,8 @@ def soft_argmax(
         finish(made)
     caption = (
         "Feature maps (left), their softmax weights (right, a scale of their own each) and the expected position "
-        "(ring) that is handed on, for channels from certain to uncertain; above, the positions of all channels on the image. "
-        "Entropy is a share of its greatest value: at 1 a map says nothing and its position is the middle."
+        "(ring) that is handed on, for channels from certain to uncertain; above, the positions of all channels on the "
+        "image. Entropy is a share of its greatest value: at 1 a map says nothing and its position is the middle."
     )
     return Drawing(figure=made, caption=caption, data=data)
 
@@ -95,9 +95,7 @@ def _overlay(made: Any, image: np.ndarray, plane: Plane, data: dict[str, np.ndar
     key(made, entries, columns=2)
 
 
-def _row(
-    made: Any, panels: Sequence[Any], plane: Plane, data: dict[str, np.ndarray], *, row: int, channel: int
-) -> None:
+def _row(made: Any, panels: Any, plane: Plane, data: dict[str, np.ndarray], *, row: int, channel: int) -> None:
     """One channel: its map and its weights."""
     from matplotlib.ticker import MaxNLocator
 
@@ -110,9 +108,17 @@ def _row(
         border(axes)
         ring(axes, y[1], y[0], size=8)
         plane.name(axes, row=name == "maps", column=row == len(data["chosen"]) - 1)
-        side_bar(made, axes, scale, "feature" if name == "maps" else "weight", aspect=14, ticks=MaxNLocator(nbins=3))
+        side_bar(
+            made,
+            axes,
+            scale,
+            "feature" if name == "maps" else "weight",
+            aspect=14,
+            ticks=MaxNLocator(nbins=3),
+            format="%g",
+        )
     panels[0].set_title(f"channel {channel}: ({y[0]:.1f}, {y[1]:.1f})")
-    panels[1].set_title(f"entropy {data['entropy'][channel]:.2f}, peak {data['peak'][channel]:.2g}")
+    panels[1].set_title(f"entropy {data['entropy'][channel]:.2f}, peak {data['peak'][channel]:.1g}")
 
 
 def _scale(shown: np.ndarray, *, weights: bool) -> ColorScale:

@@ -29,12 +29,12 @@ _SECOND = COLORS[3]
 
 def energy_landscape(
     image: np.ndarray | Sequence[np.ndarray],
-    energy: Shaped[np.ndarray, "*panels rows columns"],
+    energy: Shaped[np.ndarray, "... rows columns"],
     *,
-    bounds: Shaped[np.ndarray, "two outputs"],
-    target: Shaped[np.ndarray, "*panels targets outputs"],
-    minimum: Shaped[np.ndarray, "*panels outputs"],
-    second: Shaped[np.ndarray, "*panels outputs"] | None = None,
+    bounds: Shaped[np.ndarray, "_ _"],
+    target: Shaped[np.ndarray, "... _"],
+    minimum: Shaped[np.ndarray, "... _"],
+    second: Shaped[np.ndarray, "... _"] | None = None,
     unit: str = "cells",
     extent: Shaped[np.ndarray, "2 2"] | None = None,
 ) -> Drawing:

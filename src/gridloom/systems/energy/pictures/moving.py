@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["to_gif"]
 
 
-def to_gif(frame: Callable[[int], Any], numbers: Sequence[int], *, milliseconds: int = 900, dpi: int = 120) -> bytes:
+def to_gif(frame: Callable[[int], Any], numbers: Sequence[int], *, milliseconds: int = 900, dpi: int = 150) -> bytes:
     """Draw figures by number, and put them together to a GIF that repeats; the last one stays twice as long.
 
     Args:

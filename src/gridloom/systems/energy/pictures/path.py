@@ -45,11 +45,11 @@ def optimization(
     image: np.ndarray,
     energy: Shaped[np.ndarray, "rows columns"],
     *,
-    bounds: Shaped[np.ndarray, "two outputs"],
-    candidates: Sequence[Shaped[np.ndarray, "n outputs"]],
-    energies: Sequence[Shaped[np.ndarray, " n"]],
-    target: Shaped[np.ndarray, "k outputs"],
-    noise: Sequence[float] | None = None,
+    bounds: Shaped[np.ndarray, "_ _"],
+    candidates: Sequence[Shaped[np.ndarray, "_ _"]],
+    energies: Sequence[Shaped[np.ndarray, " _"]],
+    target: Shaped[np.ndarray, "k _"],
+    noise: Sequence[float | int] | None = None,
     others: Others | None = None,
 ) -> Drawing:
     """Draw the candidates of each iteration over the energy, the way of the best one, and several optimizers' progress.
@@ -88,13 +88,14 @@ def optimization(
         for quantity, part in zip(("evaluations", "energy", "distance"), progress, strict=True):
             data[f"{name}_{quantity}"] = part
     scene = _Scene(plane, data, candidates, noise)
-    rows = -(-(1 + len(data["shown"])) // 3)
-    tall = 2.75 * plane.cells[0] / plane.cells[1]
+    columns = 2 if len(data["shown"]) in (1, 3) else 3
+    rows = -(-(1 + len(data["shown"])) // columns)
+    tall = (2.75 if columns == 3 else 4.0) * min(1.4, plane.cells[0] / plane.cells[1])
     with style():
         made = figure(width_cm=COLUMN_CM, height_cm=1.5 + rows * (tall + 0.55) + (4.6 if others else 0.0))
         heights = [1.5 + rows * (tall + 0.55), 4.6]
         upper, lower = stacked(made, heights) if others else (made, None)
-        panels = upper.subplots(rows, 3, squeeze=False, sharex=True, sharey=True)
+        panels = upper.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         flat = list(panels.flat)
         plane.image(flat[0], image)
         true = plane.place(target)
@@ -103,11 +104,11 @@ def optimization(
         for axes, iteration in zip(flat[1:], data["shown"], strict=False):
             scene.draw(axes, int(iteration))
         for unused in flat[1 + len(data["shown"]) :]:
-            unused.set_visible(False)
-        for number, axes in enumerate(flat):
-            plane.name(axes, row=number % 3 == 0, column=number + 3 > len(data["shown"]))
+            unused.remove()
+        for number, axes in enumerate(flat[: 1 + len(data["shown"])]):
+            plane.name(axes, row=number % columns == 0, column=number + columns > len(data["shown"]))
             few_ticks(axes, x=2, y=2)
-            if number < 3 * (rows - 1):  # numbers where nothing is below, names at the bottom
+            if number < columns * (rows - 1):  # numbers where nothing is below, names at the bottom
                 axes.set_xlabel("")
         entries: dict[str, Any] = {"target": CROSS, "best": {**RING, "markeredgecolor": INK, "markeredgewidth": 1.1}}
         if noise is not None:
@@ -152,7 +153,7 @@ class _Scene:
         plane: Plane,
         data: Mapping[str, np.ndarray],
         candidates: Sequence[np.ndarray],
-        noise: Sequence[float] | None,
+        noise: Sequence[float | int] | None,
     ) -> None:
         self.plane, self.data, self.candidates, self.noise = plane, data, candidates, noise
 
@@ -191,7 +192,7 @@ class _Scene:
         return made
 
 
-def _circle(axes: Axes, plane: Plane, center: np.ndarray, radius: float) -> None:
+def _circle(axes: Axes, plane: Plane, center: np.ndarray, radius: float | int) -> None:
     """The noise's standard deviation around the best candidate."""
     from matplotlib.patches import Ellipse
 
@@ -216,6 +217,7 @@ def _progress(made: Any, others: Others) -> None:
     right.set_ylabel("distance [cells]")
     plain_log(right.yaxis)
     for axes in (left, right):
+        plain_log(axes.xaxis)
         axes.set_xlabel("evaluations")
         axes.grid(axis="y")
     handles, labels = left.get_legend_handles_labels()

@@ -35,12 +35,12 @@ _PANELS = 3
 def train_1d(
     u: Shaped[np.ndarray, " p"],
     y: Shaped[np.ndarray, " q"],
-    energy: Mapping[int, Shaped[np.ndarray, "p2 q2"]],
+    energy: Mapping[int, Shaped[np.ndarray, "_ _"]],
     *,
     train: tuple[np.ndarray, np.ndarray],
     curve: tuple[np.ndarray, np.ndarray],
     explicit: Shaped[np.ndarray, " e"] | None = None,
-    inside: tuple[float, float] | None = None,
+    inside: tuple[float | int, float | int] | None = None,
     label: str = "u",
 ) -> Drawing:
     """Draw how the density p(y | x) comes to be: snapshots over training, data, lowest energies, an explicit net; loss.
@@ -147,7 +147,7 @@ def _loss(axes: Axes, data: Mapping[str, np.ndarray]) -> None:
 
 
 def _distance(
-    u: np.ndarray, answers: np.ndarray, train: tuple[np.ndarray, np.ndarray], inside: tuple[float, float]
+    u: np.ndarray, answers: np.ndarray, train: tuple[np.ndarray, np.ndarray], inside: tuple[float | int, float | int]
 ) -> float:
     """Mean distance of a curve from the nearest training example in the plane, where there is training data."""
     chosen = (u >= inside[0]) & (u <= inside[1])
