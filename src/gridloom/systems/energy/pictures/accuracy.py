@@ -88,7 +88,7 @@ def train_2d(
     data["count"] = np.array([int((part < 1).sum()) for part in errors.values()])
     data["share"] = data["count"] / len(test)
     ratio = min(1.4, size[0] / size[1])
-    heights = [2.65 * ratio + 1.6, 3.5, 4.0 * ratio + 2.0, 3.6]
+    heights = [2.65 * ratio + 1.9, 3.5, 4.0 * ratio + 2.0, 3.6]
     with style():
         made = figure(width_cm=COLUMN_CM, height_cm=sum(heights))
         parts = stacked(made, heights)

@@ -169,7 +169,9 @@ def plain_log(axis: Any) -> None:
 def finish(made: Figure) -> None:
     """Lay a figure out for good: with images in it, the layout needs several passes until nothing is cut off."""
     engine = made.get_layout_engine()
-    for _ in range(2 if engine is not None else 0):
+    if engine is None:
+        return
+    for _ in range(3):
         engine.execute(made)
     made.set_layout_engine("none")
 
