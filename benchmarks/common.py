@@ -65,9 +65,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _sources_digest(script: Path) -> str:
+def _sources_digest(script: Path, sources: Sequence[str]) -> str:
     """Digest of the script, its helpers and the library: a figure belongs to the code that gave it."""
-    files = [script, *sorted(Path(__file__).parent.glob("[!b]*.py")), *sorted((ROOT / "src").rglob("*.py"))]
+    library = ROOT / "src" / "gridloom"
+    used = [file for source in sources for file in ([library / source] if source.endswith(".py") else [])]
+    used += [file for source in sources if not source.endswith(".py") for file in (library / source).rglob("*.py")]
+    missing = [str(file) for file in used if not file.is_file()]
+    if missing:
+        raise SystemExit(f"no such sources: {', '.join(missing)}")
+    files = [script, *sorted(Path(__file__).parent.glob("[!b]*.py")), *sorted(used)]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -79,19 +85,24 @@ class Bench:
 
     Attributes:
         quick: Measure less, in under a minute.
+        full: Measure everything, however long it takes.
         name: The script's name without `bench_`.
+        folder: Where results go.
     """
 
-    def __init__(self, script: str, description: str) -> None:
+    def __init__(self, script: str, description: str, *, sources: Sequence[str] = ("",)) -> None:
         """Read the command line.
 
         Args:
             script: `__file__` of the script.
             description: Its docstring.
+            sources: Files and folders of the library on which the figures depend; a change of others keeps finished
+                cells. All of it if not given.
         """
         path = Path(script).resolve()
         parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--quick", action="store_true", help="one seed and few repetitions, under a minute")
+        parser.add_argument("--full", action="store_true", help="everything, where the usual run leaves something out")
         parser.add_argument("--fresh", action="store_true", help="measure again what is kept from earlier runs")
         parser.add_argument(
             "--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results"
@@ -99,9 +110,10 @@ class Bench:
         options = parser.parse_args()
         self.name = path.stem.removeprefix("bench_")
         self.quick: bool = options.quick
+        self.full: bool = options.full
         self._fresh: bool = options.fresh
-        self._folder: Path = options.output / self.name
-        self._digest = _sources_digest(path)
+        self.folder: Path = options.output / self.name
+        self._digest = _sources_digest(path, sources)
         self._goals: dict[str, bool] = {}
         self._figures: dict[str, Any] = {}
         if str(ROOT) not in sys.path:  # the fakes and the hostile files are those of the tests
@@ -117,7 +129,7 @@ class Bench:
             **arguments: JSON; passed to the function.
         """
         key = hashlib.sha256(json.dumps([self._digest, name, arguments], sort_keys=True).encode()).hexdigest()[:16]
-        file = self._folder / f"{name.replace(' ', '-').replace('/', '-')}-{key}.json"
+        file = self.folder / f"{name.replace(' ', '-').replace('/', '-')}-{key}.json"
         if file.is_file() and not self._fresh:
             kept = json.loads(file.read_text())
             print(f"  {name}: skipped, kept from {kept['machine']['date']} (--fresh measures again)")
@@ -164,15 +176,16 @@ class Bench:
 
     def finish(self) -> None:
         """Print the one JSON object that is the last line, and keep it as `result.json`."""
+        option = " --quick" if self.quick else " --full" if self.full else ""
         record = {
             "name": self.name,
-            "command": f"python benchmarks/bench_{self.name}.py{' --quick' if self.quick else ''}",
+            "command": f"python benchmarks/bench_{self.name}.py{option}",
             "figures": self._figures,
             "goals_met": self._goals,
             "machine": machine(),
         }
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / "result.json").write_text(json.dumps(record, indent=1) + "\n")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "result.json").write_text(json.dumps(record, indent=1) + "\n")
         print(json.dumps(record))
 
 

@@ -25,9 +25,9 @@ def open_grid(source: str | Path | xr.Dataset, *, variables: Sequence[str] = ())
     """Open a grid.
 
     Taken are netCDF (`.nc`, `.nc4`, `.cdf`), zarr folders, HDF5 (`.h5`, `.hdf5`), numpy files (`.npz`, `.npy`), an
-    image or a folder of them, the name of a sample (`samples.SAMPLES`), a dataset, and whatever else an installed engine of
-    xarray reads. CF packing and times are decoded; numbers come in the machine's own byte order. Arrays stay on disk
-    until they are used, where the format can do that. Orientation and order are left as they are.
+    image or a folder of them, the name of a sample (`samples.SAMPLES`), a dataset, and whatever else an installed
+    engine of xarray reads. CF packing and times are decoded; numbers come in the machine's own byte order. Arrays stay
+    on disk until they are used, where the format can do that. Orientation and order are left as they are.
 
     Args:
         source: Path, name of a sample, or a dataset.

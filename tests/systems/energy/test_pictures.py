@@ -292,7 +292,7 @@ def test_separated_energies_have_an_auc_of_one_and_no_overlap():
     assert data["auc"][-1] == 1
     assert data["overlap"][-1] == 0
     assert data["auc"][0] == pytest.approx(0.5, abs=0.1)
-    assert data["chance"] == pytest.approx(np.log(129))
+    assert data["guessing"] == pytest.approx(np.log(129))
 
 
 def test_gap_is_the_difference_of_the_means_and_densities_have_an_area_of_one():

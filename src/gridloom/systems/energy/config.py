@@ -45,6 +45,9 @@ class DataConfig:
     inside, so that the border gets four times its share."""
     stride: tuple[int, int] = (12, 12)
     """For extreme: cells between the starts of two windows, down and across."""
+    normalize: Literal["unit", "centered"] = "unit"
+    """For generated images: 0..255 to 0..1; centered subtracts the training part's mean of each channel too, so that
+    the background is near 0, which is what the convolutions see beyond the border."""
     noise: float = 0.0
     """Standard deviation of the noise that images are seen through, as a share of the image's own."""
     missing: float = 0.0
@@ -218,10 +221,11 @@ def seed() -> EnergyConfig:
 def recommended() -> EnergyConfig:
     """The same task, better.
 
-    Relative fusion without CoordConv, counter-examples also near the target with the sampler's density taken out,
-    pattern search and polish, the checkpoint chosen by held-out error.
+    Centered images, relative fusion without CoordConv, counter-examples also near the target with the sampler's
+    density taken out, pattern search and polish, the checkpoint chosen by held-out error.
     """
     return EnergyConfig(
+        data=DataConfig(normalize="centered"),
         model=ModelConfig(coord_conv=False, fusion="relative"),
         loss=LossConfig(near_scales=(0.3, 0.1, 0.03)),
         search=SearchConfig(polish=True),
@@ -279,7 +283,7 @@ def multimodal() -> EnergyConfig:
     """Images with two squares, either of which is right: an energy finds one, a regression their middle."""
     better = recommended()
     return EnergyConfig(
-        data=DataConfig(task="two_dots", num_train=100),
+        data=DataConfig(task="two_dots", num_train=100, normalize="centered"),
         model=better.model,
         loss=LossConfig(near_scales=(0.3, 0.1)),
         search=better.search,

@@ -184,7 +184,6 @@ def _resolve_examples(data: DataConfig) -> tuple[DataConfig, tuple[str, ...]]:
 def prepare(config: EnergyConfig) -> Prepared:
     """Read or make the examples; `task` asks for the positions in images that the model has not seen."""
     data, channels = config.data, config.model.channels
-    white = Normalizer({name: (Standard(mean=0.0, std=_WHITE),) for name in channels})
     if data.task == "extreme":
         parts, normalizer, splits = _extremes(config)
     elif data.task == "examples":
@@ -192,7 +191,12 @@ def prepare(config: EnergyConfig) -> Prepared:
     else:
         counts = {"train": data.num_train, "validation": data.num_validation, "test": data.num_test}
         parts = {part: generate(data, count, seed=config.seed, part=part) for part, count in counts.items()}
-        normalizer = Normalizer({}) if data.is_signal else white
+        if data.is_signal:
+            normalizer = Normalizer({})
+        else:
+            center = parts["train"].images.mean((0, 2, 3)) if data.normalize == "centered" else np.zeros(len(channels))
+            steps = {name: (Standard(mean=float(m), std=_WHITE),) for name, m in zip(channels, center, strict=True)}
+            normalizer = Normalizer(steps)
         splits = {"dim": "sample", "parts": {part: [0, count] for part, count in counts.items()}, "independent": True}
     sources = {part: ExampleSource(examples, data, normalizer, seed=config.seed) for part, examples in parts.items()}
     return Prepared(
@@ -291,9 +295,14 @@ def _own(data: DataConfig, channels: tuple[str, ...]) -> tuple[dict[str, Example
             chosen=np.zeros(stop - start, dtype=np.int64),
             places={},
         )
-    train = found["train"].images
+    splits = {"dim": "sample", "parts": {part: list(ends) for part, ends in cut.items()}}
+    return found, _standard(found["train"].images, channels), splits
+
+
+def _standard(images: np.ndarray, channels: tuple[str, ...]) -> Normalizer:
+    """Mean and deviation of each channel over known cells; 1 for a constant channel."""
     steps: dict[str, tuple[Step, ...]] = {}
     for place, name in enumerate(channels):
-        deviation = float(np.nanstd(train[:, place]))
-        steps[name] = (Standard(mean=float(np.nanmean(train[:, place])), std=deviation or 1.0),)
-    return found, Normalizer(steps), {"dim": "sample", "parts": {part: list(ends) for part, ends in cut.items()}}
+        values = images[:, place].astype(np.float64)
+        steps[name] = (Standard(mean=float(np.nanmean(values)), std=float(np.nanstd(values)) or 1.0),)
+    return Normalizer(steps)

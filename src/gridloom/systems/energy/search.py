@@ -38,6 +38,7 @@ Energies = Callable[[Tensor], Tensor]
 """Candidates [B, N, outputs] to energies [B, N]."""
 
 _MOST_CANDIDATES = 1 << 20
+_ENCODE_AT_ONCE = 4
 
 
 @runtime_checkable
@@ -155,7 +156,8 @@ def open_search(ebm: EnergyModel, x: Tensor, bounds: Float[Tensor, "2 outputs"])
     if bounds.ndim != 2 or len(bounds) != 2 or not bool((bounds[0] < bounds[1]).all()):
         raise DataError(f"bounds must be [2, outputs] with lower ends below upper ends, got {bounds.tolist()}")
     with torch.inference_mode(False), torch.no_grad():  # inference tensors could not be searched by gradient
-        features = ebm.encode(x)
+        # A few images at a time: their feature maps stay in the cache, and memory does not grow with the batch.
+        features = torch.cat([ebm.encode(part) for part in torch.split(x, _ENCODE_AT_ONCE)])
     return partial(ebm.energy, features), features, bounds.to(features)
 
 
@@ -195,6 +197,7 @@ def resample(energies: Tensor, generator: torch.Generator) -> Int64[Tensor, "bat
     """
     cumulative = (-energies).double().softmax(1).cumsum(1)
     draw = torch.rand(energies.shape[1], generator=generator, dtype=torch.float64, device=energies.device)
+    draw = draw.sort().values  # the order of candidates means nothing, and neighbors are found in the cache
     found = torch.searchsorted(cumulative, draw * cumulative[:, -1:], right=True)
     return found.clamp_(max=energies.shape[1] - 1)
 

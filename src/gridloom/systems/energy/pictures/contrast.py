@@ -33,7 +33,7 @@ def info_nce(
     steps: Shaped[np.ndarray, " m"],
     loss: Shaped[np.ndarray, " losses"],
     separation: Shaped[np.ndarray, " separations"],
-    num_negatives: int,
+    guessing: float,
     distance: Energies | None = None,
     validation: Shaped[np.ndarray, " validations"] | None = None,
 ) -> Drawing:
@@ -46,7 +46,7 @@ def info_nce(
         steps: Steps of the curves.
         loss: InfoNCE at those steps, in nats.
         separation: Mean energy of counter-examples less that of true answers at those steps.
-        num_negatives: Counter-examples per true answer: not to know anything costs ln(1 + N).
+        guessing: InfoNCE of a constant energy, in nats: ln(1 + N) where N counter-examples are uniform.
         distance: Distance of each counter-example from the truth; splits them at the median into near and far.
         validation: Loss on held-out data at the same steps; NaN where there is none.
 
@@ -55,7 +55,7 @@ def info_nce(
             holds all beyond), densities `positive`, `negative` and
         `near` [snapshots, bins], `gap` (difference of the means), `overlap` (shared area, 0 to 1) and `auc` (chance
         that a counter-example has more energy than a true answer) of each snapshot, `steps`, `loss`, `separation`,
-        `validation`, `chance` (ln(1 + N)).
+        `validation`, `guessing`.
 
     Raises:
         DataError: Arrays that do not belong together.
@@ -66,10 +66,9 @@ def info_nce(
         curves["validation losses"] = validation
     for name, curve in curves.items():
         check(len(curve) == len(steps) > 0, f"{len(steps)} {name}, one or more", len(curve))
-    check(num_negatives > 0, "one counter-example or more", num_negatives)
     order = sorted(positive)
     data = _histograms(positive, negative, distance, [order[number] for number in spread(len(order), _PANELS)])
-    data |= {"steps": steps, "loss": loss, "separation": separation, "chance": np.array(np.log1p(num_negatives))}
+    data |= {"steps": steps, "loss": loss, "separation": separation, "guessing": np.array(guessing)}
     if validation is not None:
         data["validation"] = validation
     count = len(data["snapshots"])
@@ -97,7 +96,7 @@ def info_nce(
     caption = (
         f"Energies of true answers and counter-examples (negatives{near}) at steps "
         f"{', '.join(map(str, data['snapshots']))}; areas of 1, shared bins, the last one holds all beyond. Below: "
-        f"InfoNCE against what guessing costs, ln(1 + {num_negatives}), and the difference of the mean energies; "
+        f"InfoNCE against what guessing costs, {guessing:.2f} nats, and the difference of the mean energies; "
         "dotted lines are the steps above."
     )
     return Drawing(figure=made, caption=caption, data=data)
@@ -156,7 +155,7 @@ def _histogram(axes: Axes, data: Mapping[str, np.ndarray], number: int, *, split
 
 def _loss(axes: Axes, data: Mapping[str, np.ndarray]) -> None:
     """The loss, what guessing costs, and the loss on held-out data."""
-    chance = float(data["chance"])
+    chance = float(data["guessing"])
     axes.plot(data["steps"], data["loss"], color=COLORS[0], label="training")
     if "validation" in data:
         known = np.isfinite(data["validation"])
