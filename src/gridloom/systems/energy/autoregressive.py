@@ -68,7 +68,8 @@ class AutoregressiveOptimizer:
     """Derivative-free search of one dimension after another.
 
     For each dimension: uniform samples beside the candidates so far; then, `iterations` times, whole candidates are
-    drawn again by softmax(-E_j) and the new dimension gets noise. In the end the lowest sum of energies.
+    drawn again by softmax(-E_j) and the new dimension gets noise; then they are drawn once more, so that the last noise
+    is judged before the next dimension builds on it. In the end the lowest sum of energies.
     """
 
     num_samples: int = 1024
@@ -103,7 +104,7 @@ class AutoregressiveOptimizer:
         energy, features, bounds = open_search(ebm, x, bounds)
         generator, outputs = new_generator(generator, bounds), bounds.shape[1]
         y = draw_uniform(bounds, len(x), self.num_samples, generator).clone()
-        candidates, energies = [y], [energy(y)]
+        candidates, energies = ([y], [energy(y)]) if keep_trajectory else ([], [])
         for place in range(outputs):
             low, high, scale = bounds[0, place], bounds[1, place], self.noise_scale
             for _ in range(self.iterations):
@@ -112,17 +113,19 @@ class AutoregressiveOptimizer:
                 noise = torch.randn(y.shape[1], generator=generator, dtype=y.dtype, device=y.device)
                 y[..., place] = torch.clamp(y[..., place] + scale * noise, low, high)
                 scale *= self.noise_shrink
+            y = take(y, resample(ebm.partial(features, y[..., : place + 1]), generator))
             if place + 1 < outputs:
                 y[..., place + 1 :] = draw_uniform(bounds, len(x), self.num_samples, generator)[..., place + 1 :]
-            candidates.append(y.clone())
-            energies.append(energy(y))
-        best, least = lowest(y, energies[-1])
+            if keep_trajectory:
+                candidates.append(y.clone())
+                energies.append(energy(y))
+        best, least = lowest(y, energy(y))
         return SearchResult(
             best,
             Trajectory(
-                candidates=tuple(candidates) if keep_trajectory else (),
-                energies=tuple(energies) if keep_trajectory else (),
+                candidates=tuple(candidates),
+                energies=tuple(energies),
                 energy=least,
-                evaluations=self.num_samples * self.iterations * outputs,
+                evaluations=self.num_samples * (self.iterations + 2) * outputs,
             ),
         )

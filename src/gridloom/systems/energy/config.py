@@ -245,7 +245,7 @@ def recommended() -> EnergyConfig:
 
 
 _SIGNAL_MODEL = ModelConfig(hidden=128, coord_conv=False)
-_SIGNAL_LOSS = LossConfig(num_negatives=64)
+_SIGNAL_LOSS = LossConfig(num_negatives=64, near_scales=(0.3, 0.1, 0.03))
 _SIGNAL_TRAIN = TrainConfig(
     steps=1500,
     batch_size=32,
@@ -262,7 +262,7 @@ _SIGNAL_TRAIN = TrainConfig(
 def one_d() -> EnergyConfig:
     """Signals of 100 numbers with a bump, no CNN: where is it? Seconds on a laptop."""
     return EnergyConfig(
-        data=DataConfig(task="signal", num_train=200, num_validation=100),
+        data=DataConfig(task="signal", num_train=1000, num_validation=100),
         model=_SIGNAL_MODEL,
         loss=_SIGNAL_LOSS,
         train=_SIGNAL_TRAIN,

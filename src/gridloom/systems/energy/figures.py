@@ -136,7 +136,7 @@ def energy_curve(view: View) -> Drawing | None:
         scene.energies(image, y[:, None]),
         target=scene.right[rows][..., 0],
         bounds=np.array([-1.0, 1.0]),
-        names=["the median error of the test part", "its worst error"],
+        names=["median error", "worst error"],
         signal=image.values.numpy(),
     )
 

@@ -208,7 +208,8 @@ class SignalEncoder(Encoder):
         flat = x.flatten(1)
         if flat.shape[1] != self.length:
             raise DataError(f"expected signals of {self.length} numbers, got {list(x.shape)}")
-        return self.layer(flat)  # type: ignore[no-any-return]
+        with torch.autocast(flat.device.type, enabled=False):  # there are no 3x3 convolutions here
+            return self.layer(flat)  # type: ignore[no-any-return]
 
 
 class EnergyHead(nn.Module):
@@ -338,8 +339,9 @@ class EBMMLP(nn.Module):
     ) -> Float[Tensor, "batch candidates"]:
         """Energies of candidates for signals whose features are known; without gradients some at a time."""
         chunk = y.shape[1] if torch.is_grad_enabled() else _CHUNK
-        parts = [self.rest(features[:, None] + self.candidate(part)).squeeze(-1) for part in torch.split(y, chunk, 1)]
-        return torch.cat(parts, dim=1)
+        with torch.autocast(y.device.type, enabled=False):
+            hidden = (features[:, None] + self.candidate(part) for part in torch.split(y, chunk, 1))
+            return torch.cat([self.rest(part).squeeze(-1) for part in hidden], dim=1)
 
     def forward(
         self, x: Float[Tensor, "batch *dims"], y: Float[Tensor, "batch candidates outputs"]

@@ -57,7 +57,7 @@ class Trajectory:
     """How a search went.
 
     Attributes:
-        candidates: Candidates of each iteration; empty unless the trajectory was asked for.
+        candidates: Candidates of each iteration, not always as many; empty unless the trajectory was asked for.
         energies: Their energies, in the same order.
         energy: Energy of the best candidate of each image.
         evaluations: Energies computed for each image.
@@ -65,8 +65,8 @@ class Trajectory:
         minima_energies: Their energies.
     """
 
-    candidates: Sequence[Float[Tensor, "batch candidates outputs"]] = field(default_factory=tuple)
-    energies: Sequence[Float[Tensor, "batch candidates"]] = field(default_factory=tuple)
+    candidates: Sequence[Float[Tensor, "batch _ outputs"]] = field(default_factory=tuple)
+    energies: Sequence[Float[Tensor, "batch _"]] = field(default_factory=tuple)
     energy: Float[Tensor, " batch"]
     evaluations: int
     minima: Float[Tensor, "batch places outputs"] | None = None

@@ -160,7 +160,7 @@ def _loss(axes: Axes, data: Mapping[str, np.ndarray]) -> None:
     if "validation" in data:
         known = np.isfinite(data["validation"])
         axes.plot(data["steps"][known], data["validation"][known], color=COLORS[3], linestyle="--", label="held out")
-    axes.axhline(chance, color="#444444", linestyle="-.", linewidth=0.9, label=f"ln(1 + N) = {chance:.2f}")
+    axes.axhline(chance, color="#444444", linestyle="-.", linewidth=0.9, label=f"guessing: {chance:.2f}")
     axes.set_ylabel("InfoNCE [nats]")
     axes.set_ylim(top=max(axes.get_ylim()[1], chance) * 1.3)  # room for the legend
     axes.legend(loc="upper right", borderaxespad=0.1, labelspacing=0.25)
