@@ -1,6 +1,6 @@
 """Targets with two right answers: an energy finds one of them, the squared error averages them.
 
-`multimodal` (two squares in an image, either is right) and `branches` (a level x, the answer +sqrt(x) or -sqrt(x)), each
+`multimodal` (two squares in an image, either is right) and `branches` (a level x, the answer +-sqrt(x)), each
 with an energy and with the regression of the same network on the same data and steps; held-out examples drawn
 independently. An answer is on a mode if it is within 2 px of a square, or 0.05 of a root. Beside them the dumb answers.
 `--quick` trains a few steps, and its figures mean nothing.

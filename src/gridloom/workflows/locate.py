@@ -18,13 +18,12 @@ from gridloom.grid.read import open_grid
 from gridloom.grid.windows import Windows, cut_windows
 from gridloom.grid.write import save_grid
 from gridloom.systems.energy.config import EnergyConfig
-from gridloom.systems.energy.data import IMAGE, to_cells
+from gridloom.systems.energy.data import CELLS, IMAGE, to_cells, unit_of
 from gridloom.systems.energy.locate import Located, Locator
 
 __all__ = ["locate"]
 
 _LOGGER = logging.getLogger(__name__)
-_CELLS = ("row", "column")
 
 
 def locate(
@@ -85,15 +84,15 @@ def _in_images(locator: Locator, images: str | Path | xr.Dataset) -> xr.Dataset:
         _LOGGER.warning("all values are 1 or below: this model was trained on images from 0 to 255")
     located = locator.locate(values)
     bounds = data.bounds
-    if data.coordinates == _CELLS and values.ndim == 4:
+    if data.coordinates == CELLS and bounds == tuple((0.0, float(size - 1)) for size in data.size):
+        # What was learnt of whole images holds for images of another size.
         bounds = tuple((0.0, float(size - 1)) for size in values.shape[2:])
     low, high = np.asarray(bounds).T
     best, second = (to_cells(place.cpu().numpy(), bounds) for place in (located.best, located.second))
     spread = located.spread.cpu().numpy() * (high - low) / 2
-    unit = "cell" if data.coordinates == _CELLS else "1"
     first = variable.dims[0] if len(variable.dims) == values.ndim else None
     label = {"sample": dataset[first].values} if first in dataset.coords else {}
-    return _dataset(located, best, second, spread, data.coordinates, unit, label)
+    return _dataset(located, best, second, spread, data.coordinates, unit_of(data), label)
 
 
 def _in_field(locator: Locator, field: str | Path | xr.Dataset, stride: tuple[int, int] | None) -> xr.Dataset:
@@ -110,7 +109,8 @@ def _in_field(locator: Locator, field: str | Path | xr.Dataset, stride: tuple[in
     best, second = (to_cells(place.cpu().numpy(), data.bounds) for place in (located.best, located.second))
     first = windows.first(np.arange(len(windows)))
     axes = [_axis(dataset, dim) for dim in dims]
-    spread = located.spread.cpu().numpy() * (np.array(data.size) - 1) / 2
+    low, high = np.asarray(data.bounds).T
+    spread = located.spread.cpu().numpy() * (high - low) / 2
     for place, (dim, axis) in enumerate(zip(dims, axes, strict=True)):
         step = float(np.abs(np.diff(axis)).mean()) if len(axis) > 1 else 1.0
         spread[:, place] *= step

@@ -144,6 +144,11 @@ class LossConfig:
                 f"loss.num_negatives must be at least 2 and loss.near_scales above 0, got {self.num_negatives} and "
                 f"{self.near_scales}"
             )
+        if not (self.gradient_penalty >= 0 and self.langevin_negatives >= 0):
+            raise ConfigError(
+                f"loss.gradient_penalty and loss.langevin_negatives must be 0 or more, got {self.gradient_penalty} and "
+                f"{self.langevin_negatives}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +170,13 @@ class SearchConfig:
     """Descend from the best candidate by its gradient."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 computes the 3x3 convolutions in bfloat16, all else in float32."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no search."""
+        if self.num_samples < 1 or not min(self.iterations, self.noise_scale, self.noise_shrink) >= 0:
+            raise ConfigError(
+                f"search.num_samples must be at least 1, iterations, noise_scale and noise_shrink 0 or more, got {self}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

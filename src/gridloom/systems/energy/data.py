@@ -9,7 +9,7 @@ import xarray as xr
 
 from gridloom.core.batch import Batch, Field
 from gridloom.core.contracts import Prepared, Task
-from gridloom.core.errors import DataError, UnknownNameError
+from gridloom.core.errors import ConfigError, DataError, UnknownNameError
 from gridloom.core.random import normal, uniform, window_keys
 from gridloom.grid.normalize import Normalizer, Standard, Step
 from gridloom.grid.prepare import GridConfig, open_fields, prepare_grid, stack_windows
@@ -17,14 +17,18 @@ from gridloom.grid.read import open_grid
 from gridloom.systems.energy.config import SIGNAL_LENGTH, DataConfig, EnergyConfig
 from gridloom.systems.energy.generate import Examples, generate
 
-__all__ = ["POSITION", "ExampleSource", "prepare", "resolve", "to_cells", "to_unit"]
+__all__ = ["CELLS", "POSITION", "ExampleSource", "prepare", "resolve", "to_cells", "to_unit", "unit_of"]
 
 IMAGE, POSITION, ANSWERS = "image", "position", "answers"
+CELLS = ("row", "column")
+"""Names of the coordinates of a cell."""
 _PARTS = ("train", "validation", "test")
 _FRACTIONS = (0.7, 0.15, 0.15)
+_FIELD_FRACTIONS = (0.6, 0.15, 0.25)
 _BUFFER = 0.05
 _MARGIN = 2
 _WHITE = 255.0
+_MOST_FOR_PATTERN = 4
 
 
 class ExampleSource:
@@ -101,11 +105,17 @@ def to_cells(coordinates: np.ndarray, bounds: Sequence[tuple[float, float]]) -> 
     return cells
 
 
+def unit_of(data: DataConfig) -> str:
+    """Unit of the coordinates: cells where they are rows and columns."""
+    return "cell" if data.coordinates == CELLS else "1"
+
+
 def resolve(config: EnergyConfig) -> EnergyConfig:
     """Fill in the names of channels and coordinates, the size of the images, and the bounds.
 
     Raises:
         DataError: No data where the task needs some, or not images with positions.
+        ConfigError: Coordinates, bounds and answers that are not as many, or more than the search copes with.
     """
     data = config.data
     channels: tuple[str, ...] = ("red", "green", "blue")
@@ -121,8 +131,24 @@ def resolve(config: EnergyConfig) -> EnergyConfig:
     if not data.bounds:
         data = replace(data, bounds=tuple((0.0, float(size - 1)) for size in data.size))
     if not data.coordinates:
-        data = replace(data, coordinates=("row", "column"))
+        data = replace(data, coordinates=CELLS)
+    _check_coordinates(config, data)
     return replace(config, data=data, model=replace(config.model, channels=channels))
+
+
+def _check_coordinates(config: EnergyConfig, data: DataConfig) -> None:
+    """Refuse what would only fail in the first validation pass, or never."""
+    outputs = len(data.coordinates)
+    if len(data.bounds) != outputs or (data.task != "examples" and outputs != 2):
+        raise ConfigError(
+            f"data.coordinates and data.bounds must be as many as the answers have, got {outputs} "
+            f"({', '.join(data.coordinates)}) and {len(data.bounds)}"
+        )
+    if config.search.optimizer == "pattern" and config.model.kind == "energy" and outputs > _MOST_FOR_PATTERN:
+        raise ConfigError(
+            f"search.optimizer pattern does not search {outputs} coordinates; use --search.optimizer autoregressive "
+            f"with --model.kind autoregressive, or derivative_free"
+        )
 
 
 def _open_examples(data: DataConfig) -> xr.Dataset:
@@ -170,9 +196,13 @@ def _resolve_examples(data: DataConfig) -> tuple[DataConfig, tuple[str, ...]]:
     size = (dataset.sizes["y"], dataset.sizes["x"])
     outputs = dataset.sizes["coordinate"]
     names = tuple(str(name) for name in dataset["coordinate"].values) if "coordinate" in dataset.coords else ()
-    names = data.coordinates or names or (("row", "column") if outputs == 2 else tuple(f"y{i}" for i in range(outputs)))
+    names = data.coordinates or names or (CELLS if outputs == 2 else tuple(f"y{i}" for i in range(outputs)))
+    if len(names) != outputs:
+        raise ConfigError(
+            f"{data.path}: {POSITION} has {outputs} coordinates, data.coordinates names {', '.join(names)}"
+        )
     bounds = data.bounds
-    if not bounds and names != ("row", "column"):
+    if not bounds and names != CELLS:
         start, stop = _cut(dataset.sizes["sample"])["train"]
         seen = dataset[POSITION].values[start:stop]
         low, high = np.nanmin(seen, axis=0), np.nanmax(seen, axis=0)
@@ -182,7 +212,11 @@ def _resolve_examples(data: DataConfig) -> tuple[DataConfig, tuple[str, ...]]:
 
 
 def prepare(config: EnergyConfig) -> Prepared:
-    """Read or make the examples; `task` asks for the positions in images that the model has not seen."""
+    """Read or make the examples; `task` asks for the positions in images that the model has not seen.
+
+    Raises:
+        ConfigError: Images with missing cells for a network that is not told of them.
+    """
     data, channels = config.data, config.model.channels
     if data.task == "extreme":
         parts, normalizer, splits = _extremes(config)
@@ -198,6 +232,8 @@ def prepare(config: EnergyConfig) -> Prepared:
             steps = {name: (Standard(mean=float(m), std=_WHITE),) for name, m in zip(channels, center, strict=True)}
             normalizer = Normalizer(steps)
         splits = {"dim": "sample", "parts": {part: [0, count] for part, count in counts.items()}, "independent": True}
+    if not config.model.mask_missing and not all(np.isfinite(found.images).all() for found in parts.values()):
+        raise ConfigError(f"{data.path}: images have missing cells; the network must be told, set --model.mask-missing")
     sources = {part: ExampleSource(examples, data, normalizer, seed=config.seed) for part, examples in parts.items()}
     return Prepared(
         sources=sources,
@@ -218,7 +254,7 @@ def _as_dataset(source: ExampleSource) -> xr.Dataset:
     examples = source.examples
     shown = examples.answers[np.arange(len(examples.chosen)), examples.chosen]
     names = list(source.config.coordinates)
-    unit = "1" if source.config.is_signal else "cell"
+    unit = unit_of(source.config)
     return xr.Dataset(
         {
             IMAGE: (("sample", *dims), image),
@@ -241,7 +277,9 @@ def _task(source: ExampleSource, data: DataConfig, split: str) -> Task:
 def _extremes(config: EnergyConfig) -> tuple[dict[str, Examples], Normalizer, Mapping]:
     """Windows of a field with the cell where it is highest (or lowest)."""
     data = config.data
-    grid = GridConfig(path=data.path, variables=data.variables, window=data.size, stride=data.stride)
+    grid = GridConfig(
+        path=data.path, variables=data.variables, window=data.size, stride=data.stride, fractions=_FIELD_FRACTIONS
+    )
     parts = prepare_grid(grid, seed=config.seed)
     most = {"train": data.num_train, "validation": data.num_validation, "test": data.num_test}
     found = {}

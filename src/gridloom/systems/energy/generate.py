@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
+from gridloom.core.errors import DataError
 from gridloom.systems.energy.config import SIGNAL_LENGTH, DataConfig
 
 __all__ = ["Examples", "generate"]
@@ -40,6 +41,9 @@ def generate(config: DataConfig, count: int, *, seed: int, part: str) -> Example
         count: How many.
         seed: Seed of the run.
         part: `train`, `validation` or `test`.
+
+    Raises:
+        DataError: Images too small for two squares that do not touch.
     """
     generator = np.random.default_rng([seed, ("train", "validation", "test").index(part)])
     if config.task == "signal":
@@ -61,6 +65,8 @@ def _squares(config: DataConfig, count: int, generator: np.random.Generator) -> 
             if not close.any():
                 break
             places[close] = _places(config, (int(close.sum()), squares), generator)
+        else:
+            raise DataError(f"data.size {config.size} is too small for two squares of data.square {config.square}")
     images = np.full((count, 3, *config.size), _WHITE, dtype=np.float32)
     for image, centers in zip(images, places, strict=True):
         for row, column in centers:

@@ -14,7 +14,7 @@ from gridloom.core.errors import DataError
 from gridloom.core.system import Trained
 from gridloom.grid.normalize import Normalizer
 from gridloom.systems.energy.config import EnergyConfig
-from gridloom.systems.energy.data import IMAGE, POSITION, to_cells
+from gridloom.systems.energy.data import IMAGE, POSITION, to_cells, unit_of
 from gridloom.systems.energy.model import ConvMLP
 from gridloom.systems.energy.objective import Location
 from gridloom.systems.energy.search import EnergyModel, FromFeatures, PatternSearch
@@ -62,7 +62,7 @@ class Locator:
         """Answer `position` (sample, coordinate) for the images of `given`, in the coordinates' own units."""
         best = [self.answer(part) for part in self._parts(given[IMAGE].values)]
         answers = to_cells(torch.cat(best).cpu().numpy(), self.config.data.bounds)
-        position = (wanted[POSITION].dims, answers, {"units": "1" if self.config.data.is_signal else "cell"})
+        position = (wanted[POSITION].dims, answers, {"units": unit_of(self.config.data)})
         return xr.Dataset({POSITION: position}, coords=wanted.coords)
 
     def normalize(self, images: np.ndarray) -> np.ndarray:

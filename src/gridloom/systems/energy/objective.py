@@ -120,20 +120,29 @@ class Location(Objective):
         model, settings = self.model, self.config.loss
         penalized = settings.gradient_penalty > 0 and torch.is_grad_enabled()
         y.requires_grad_(penalized)
-        density = None
-        if settings.near_scales and settings.correct_density:
-            density = log_density(y.detach(), target, self.bounds, near_scales=settings.near_scales)
         if isinstance(model, AutoregressiveEBM):
             terms = self._prefix_energies(model, features, y, target)
-            loss = torch.stack([info_nce(energies, true) for energies in terms]).sum(0)
+            losses = [
+                info_nce(energies, true, log_density=self._log_density(y, target, slice(place, place + 1)))
+                for place, energies in enumerate(terms)
+            ]
+            loss = torch.stack(losses).sum(0)
             energies = torch.stack(terms).sum(0)
         else:
             assert not isinstance(model, ConvMLP)
             energies = model.energy(features, y)
-            loss = info_nce(energies, true, log_density=density)
+            loss = info_nce(energies, true, log_density=self._log_density(y, target, slice(None)))
         if penalized:
             loss = loss + settings.gradient_penalty * gradient_penalty(energies, y)
         return loss, energies[:, 1:].mean(1) - energies[:, 0]
+
+    def _log_density(self, y: Tensor, target: Tensor, places: slice) -> Float[Tensor, "batch candidates"] | None:
+        """Log-density of the sampler of some coordinates; None where it is constant, or left in."""
+        settings = self.config.loss
+        if not settings.near_scales or not settings.correct_density:
+            return None
+        seen = y.detach()[..., places], target[:, places], self.bounds[:, places]
+        return log_density(*seen, near_scales=settings.near_scales)
 
     @staticmethod
     def _prefix_energies(
