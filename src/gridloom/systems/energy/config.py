@@ -1,7 +1,7 @@
 """Configuration of the energy system and its presets."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gridloom.core.errors import ConfigError
@@ -101,8 +101,8 @@ class ModelConfig:
     """Feature maps that go through the soft-argmax."""
     hidden: int = 256
     """Width of the energy network."""
-    depth: int = 2
-    """Hidden layers of the network for signals."""
+    depth: int = 1
+    """Hidden layers of the energy network."""
     coord_conv: bool = True
     """Give the CNN the coordinates of the cells."""
     fusion: Literal["concat", "relative"] = "concat"
@@ -256,7 +256,7 @@ def recommended() -> EnergyConfig:
     )
 
 
-_SIGNAL_MODEL = ModelConfig(hidden=128, coord_conv=False)
+_SIGNAL_MODEL = ModelConfig(hidden=128, depth=2, coord_conv=False)
 _SIGNAL_LOSS = LossConfig(num_negatives=64, near_scales=(0.3, 0.1, 0.03))
 _SIGNAL_TRAIN = TrainConfig(
     steps=1500,
@@ -295,11 +295,12 @@ def multimodal() -> EnergyConfig:
     """Images with two squares, either of which is right: an energy finds one, a regression their middle."""
     better = recommended()
     return EnergyConfig(
-        data=DataConfig(task="two_dots", num_train=100, normalize="centered"),
-        model=better.model,
+        data=DataConfig(task="two_dots", size=(64, 64), num_train=300, normalize="centered"),
+        # The mean of two places is neither: with CoordConv a map can prefer, say, the upper one.
+        model=ModelConfig(fusion="relative", hidden=128, depth=2),
         loss=LossConfig(near_scales=(0.3, 0.1)),
         search=better.search,
-        train=better.train,
+        train=replace(better.train, steps=1000, batch_size=16, validate_every=100, snapshots=(0, 100, 300, 1000)),
     )
 
 

@@ -45,7 +45,7 @@ def build_model(config: EnergyConfig) -> EBMConvMLP | EBMMLP | ConvMLP | Autoreg
         return AutoregressiveEBM(encoder, outputs=outputs, hidden=model.hidden)
     if isinstance(encoder, SignalEncoder):
         return EBMMLP(encoder, outputs=outputs, depth=model.depth)
-    return EBMConvMLP(encoder, outputs=outputs, hidden=model.hidden, fusion=model.fusion)
+    return EBMConvMLP(encoder, outputs=outputs, hidden=model.hidden, depth=model.depth, fusion=model.fusion)
 
 
 def build_optimizer(config: EnergyConfig) -> Optimizer:
