@@ -22,10 +22,10 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python $(FIND) -c constraints.txt -e ".[$(EXTRAS)]" -e examples/custom_system
 	@touch $@
 
-demo: install  ## Train on real elevation, extract, encode the globe, evaluate, and show the report.
+demo: install  ## Train on real elevation: encode the globe, find summits; evaluate, and show the reports.
 	@$(BIN)/python -m gridloom demo --output $(DEMO)
 
-demo-quick: install  ## The same way in about a minute (what CI runs).
+demo-quick: install  ## The same way in two minutes (what CI runs).
 	@$(BIN)/python -m gridloom demo --output $(DEMO)-quick --quick
 
 test: install  ## Run the tests.

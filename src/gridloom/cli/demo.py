@@ -29,7 +29,8 @@ def run(arguments: Sequence[str]) -> int:
 
     result = demo(parsed.output, quick=parsed.quick)
     out = console()
-    out.print(to_rich(result.scores))
-    out.print(verdict(result.scores))
+    for scores in result.scores.values():
+        out.print(to_rich(scores))
+        out.print(verdict(scores))
     print_record(result.places)
     return 0

@@ -1,23 +1,29 @@
-"""demo: the whole way on real elevation."""
+"""demo: the whole way on real elevation: an encoder, and an energy that finds summits."""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gridloom.core.errors import TrainingError
 from gridloom.core.registry import get_system
 from gridloom.core.score import Score
+from gridloom.core.system import System
 from gridloom.workflows.check import check
 from gridloom.workflows.encode import encode
 from gridloom.workflows.extract import extract
+from gridloom.workflows.figures import figures
+from gridloom.workflows.locate import locate
 from gridloom.workflows.report import report
-from gridloom.workflows.train import configure, train
+from gridloom.workflows.train import RunResult, configure, train
 
 __all__ = ["DemoResult", "demo"]
 
 _LOGGER = logging.getLogger(__name__)
+_DATA = "etopo20"
 _QUICK_STEPS = 60
+_SUMMIT_STEPS, _SUMMIT_QUICK_STEPS = 400, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,47 +31,71 @@ class DemoResult:
     """What the demonstration made.
 
     Attributes:
-        scores: The model beside the baselines.
+        scores: Each model beside the baselines, by system.
         places: Where things are.
     """
 
-    scores: list[Score]
+    scores: Mapping[str, list[Score]]
     places: Mapping[str, str]
 
 
 def demo(output: Path | str, *, quick: bool = False) -> DemoResult:
-    """Train on tiles of the relief of the Earth, extract the encoder, encode the globe, evaluate, report.
+    """Train on the relief of the Earth: encode the globe with one model, find summits with another; evaluate, report.
 
     Args:
         output: Folder for everything. Called again, it goes on where it was.
-        quick: A few steps only, to see that it works; the model is then of no use.
+        quick: A few steps only, to see that it works; the models are then of no use.
     """
     output = Path(output)
+    for note in check(_DATA).notes:
+        _LOGGER.info("check %s: %s", _DATA, note)
+    semantic, places = _encode_globe(output, quick)
+    energy, others = _find_summits(output / "summits", quick)
+    return DemoResult(scores={"semantic": semantic.scores, "energy": energy.scores}, places={**places, **others})
+
+
+def _encode_globe(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]:
     system = get_system("semantic")
     config = configure(system, preset="elevation")
     if quick:
         short = replace(config.train, steps=_QUICK_STEPS, warmup_steps=10, validate_every=30, validate_windows=64)
         config = replace(config, train=short)
-    data = "etopo20"
-    diagnosis = check(data)
-    for note in diagnosis.notes:
-        _LOGGER.info("check %s: %s", data, note)
-    _LOGGER.info("train: an autoencoder on 128x128 tiles of %s, %d steps", data, config.train.steps)
+    _LOGGER.info("train: an autoencoder on 128x128 tiles of %s, %d steps", _DATA, config.train.steps)
     run = output / "run"
-    result = train(system, config, output=run, report=False)
-    if result.stopped_by is not None:
-        raise TrainingError(f"{result.stopped_by} after step {result.step}; call the demo again to go on")
+    result = _train(system, config, run)
     _LOGGER.info("extract: the encoder alone")
     extraction = extract(run, output / "encoder", verify=True)
     _LOGGER.info("encode: the globe, a window every 16 cells")
     embeddings = output / "embeddings.zarr"
-    encode(extraction.output, data, output=embeddings, stride=(16, 16), replace=True)
+    encode(extraction.output, _DATA, output=embeddings, stride=(16, 16), replace=True)
     _LOGGER.info("report: pictures and tables")
     page = report(run, figures=output / "figures")
-    places = {
+    return result, {
         "report": str(page),
         "pictures": str(output / "figures"),
         "encoder": str(extraction.output),
         "embeddings": str(embeddings),
     }
-    return DemoResult(scores=result.scores, places=places)
+
+
+def _find_summits(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]:
+    system = get_system("energy")
+    config = configure(system, preset="summit")
+    steps = _SUMMIT_QUICK_STEPS if quick else _SUMMIT_STEPS
+    config = replace(config, train=replace(config.train, steps=steps, validate_every=steps // 2, snapshots=(0, steps)))
+    _LOGGER.info("train: an energy whose minimum is the highest place, through noise and gaps, %d steps", steps)
+    run = output / "run"
+    result = _train(system, config, run)
+    _LOGGER.info("locate: the highest place of every window of %s", _DATA)
+    found = output / "summits.csv"
+    locate(run, _DATA, output=found, replace=True)
+    page = report(run)
+    figures(run, output=output / "figures")
+    return result, {"summits": str(found), "report of the energy": str(page), "its pictures": str(output / "figures")}
+
+
+def _train(system: System, config: Any, run: Path) -> RunResult:
+    result = train(system, config, output=run, report=False)
+    if result.stopped_by is not None:
+        raise TrainingError(f"{result.stopped_by} after step {result.step}; call the demo again to go on")
+    return result

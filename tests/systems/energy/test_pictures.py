@@ -118,7 +118,7 @@ def contrast(**changes) -> Drawing:
         "loss": np.linspace(5, 1, 100),
         "separation": np.linspace(0, 40, 100),
         "validation": np.where(np.arange(100) % 10 == 9, 3.0, np.nan),
-        "num_negatives": 128,
+        "guessing": float(np.log1p(128)),
     } | changes
     return pictures.info_nce(given.pop("positive"), given.pop("negative"), **given)
 

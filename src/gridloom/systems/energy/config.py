@@ -318,19 +318,19 @@ def summit() -> EnergyConfig:
             missing=0.3,
             stride=(8, 8),
         ),
-        model=ModelConfig(coord_conv=False, mask_missing=True),
+        model=ModelConfig(coord_conv=False, fusion="relative", mask_missing=True),
         loss=LossConfig(near_scales=(0.3, 0.1)),
         search=better.search,
         train=TrainConfig(
-            steps=1500,
+            steps=1000,
             batch_size=32,
             weight_decay=0.0,
             betas=(0.9, 0.999),
             clip_norm=1.0,
             precision="bf16",
-            validate_every=150,
+            validate_every=100,
             keep="best",
-            snapshots=(0, 150, 600, 1500),
+            snapshots=(0, 100, 300, 1000),
         ),
     )
 

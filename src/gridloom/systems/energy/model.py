@@ -223,13 +223,16 @@ class EnergyHead(nn.Module):
         features: Numbers of an image.
         outputs: Coordinates of a candidate.
         hidden: Width of the network.
+        depth: Hidden layers; two wells that move by themselves need two.
         fusion: How features meet candidates.
 
     Raises:
         ConfigError: Relative fusion of features that are not keypoints of as many coordinates.
     """
 
-    def __init__(self, features: int, outputs: int, *, hidden: int = 256, fusion: Fusion = "concat") -> None:
+    def __init__(
+        self, features: int, outputs: int, *, hidden: int = 256, depth: int = 1, fusion: Fusion = "concat"
+    ) -> None:
         super().__init__()
         if fusion == "relative" and features % outputs:
             raise ConfigError(
@@ -238,17 +241,19 @@ class EnergyHead(nn.Module):
             )
         self.features, self.outputs, self.fusion = features, outputs, fusion
         inputs = features + outputs if fusion == "concat" else features
-        self.net = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        deeper = [layer for _ in range(depth - 1) for layer in (nn.Linear(hidden, hidden), nn.ReLU())]
+        self.net = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), *deeper, nn.Linear(hidden, 1))
 
     def split(self) -> tuple[Float[Tensor, "hidden features"], Float[Tensor, "hidden outputs"]]:
         """Weights of the first layer for the features and for the candidate."""
-        weight = self._layer(0).weight
+        weight = self._first.weight
         if self.fusion == "concat":
             return weight[:, : self.features], weight[:, self.features :]
         return weight, -weight.view(len(weight), -1, self.outputs).sum(1)
 
-    def _layer(self, place: int) -> nn.Linear:
-        layer = self.net[place]
+    @property
+    def _first(self) -> nn.Linear:
+        layer = self.net[0]
         assert isinstance(layer, nn.Linear)
         return layer
 
@@ -258,16 +263,16 @@ class EnergyHead(nn.Module):
         """Energies of all candidates; without gradients some at a time, so that memory is bounded."""
         with torch.autocast(y.device.type, enabled=False):
             image_weight, candidate_weight = self.split()
-            shared = F.linear(features, image_weight, self._layer(0).bias)
-            last = self._layer(2)
+            shared = F.linear(features, image_weight, self._first.bias)
+            rest = self.net[2:]
             if torch.is_grad_enabled():
-                return last(F.relu(F.linear(y, candidate_weight) + shared[:, None])).squeeze(-1)  # type: ignore[no-any-return]
+                return rest(F.relu(F.linear(y, candidate_weight) + shared[:, None])).squeeze(-1)  # type: ignore[no-any-return]
             energies = y.new_empty(y.shape[:2])
             for image in range(len(y)):
                 for start in range(0, y.shape[1], _CHUNK):
                     hidden = torch.addmm(shared[image], y[image, start : start + _CHUNK], candidate_weight.T)
-                    torch.mv(hidden.relu_(), last.weight[0], out=energies[image, start : start + _CHUNK])
-            return energies.add_(last.bias)
+                    energies[image, start : start + _CHUNK] = rest(hidden.relu_()).squeeze(-1)
+            return energies
 
 
 class EBMConvMLP(nn.Module):
@@ -277,6 +282,7 @@ class EBMConvMLP(nn.Module):
         encoder: Image to keypoints; None makes one of the default size (66,001 parameters in all).
         outputs: Coordinates of a candidate.
         hidden: Width of the energy network.
+        depth: Its hidden layers.
         fusion: How features meet candidates, see `EnergyHead`.
     """
 
@@ -286,12 +292,13 @@ class EBMConvMLP(nn.Module):
         *,
         outputs: int = 2,
         hidden: int = 256,
+        depth: int = 1,
         fusion: Fusion = "concat",
     ) -> None:
         super().__init__()
         self.encoder = encoder or KeypointEncoder()
         self.outputs = outputs
-        self.mlp = EnergyHead(self.encoder.num_features, outputs, hidden=hidden, fusion=fusion)
+        self.mlp = EnergyHead(self.encoder.num_features, outputs, hidden=hidden, depth=depth, fusion=fusion)
 
     def encode(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch features"]:
         """Features, once per image."""
@@ -319,7 +326,7 @@ class EBMMLP(nn.Module):
         depth: Hidden layers.
     """
 
-    def __init__(self, encoder: SignalEncoder | None = None, *, outputs: int = 1, depth: int = 2) -> None:
+    def __init__(self, encoder: SignalEncoder | None = None, *, outputs: int = 1, depth: int = 1) -> None:
         super().__init__()
         self.encoder = encoder or SignalEncoder()
         self.outputs = outputs
