@@ -152,7 +152,8 @@ def spread(
     """Standard deviation of p(y|x) = exp(-E) / Z for each coordinate, by quadrature on nested grids.
 
     A grid over the bounds sees a broad density; around each minimum grids of a quarter the size each replace what the
-    coarser one says there, so that a peak of a hundredth of a cell is measured too.
+    coarser ones say there, so that a peak of a hundredth of a cell is measured too. A point counts by the share of its
+    cell that no other grid speaks for.
 
     Args:
         ebm: The model.
@@ -166,29 +167,33 @@ def spread(
     axis = torch.linspace(-1, 1, _POINTS[outputs], dtype=bounds.dtype, device=bounds.device)
     lattice = torch.stack(torch.meshgrid(*[axis] * outputs, indexing="ij"), dim=-1).reshape(-1, outputs)
     half = (high - low) / 2
-    points = [((low + high) / 2 + half * lattice).expand(len(features), -1, -1)]
-    logs = [torch.zeros(points[0].shape[:2], dtype=bounds.dtype, device=bounds.device)]
+    steps = 2 * half / (_POINTS[outputs] - 1)
+    first = ((low + high) / 2 + half * lattice).expand(len(features), -1, -1)
+    points, shares, levels = [first], [_share(first, steps, low, high)], [0]
     for level in range(1, _LEVELS):
         reach = half / _SHRINK**level
         for number, place in enumerate(minima):
-            here = place[:, None] + reach * lattice
-            weight = torch.full(here.shape[:2], -level * outputs * float(np.log(_SHRINK)), dtype=here.dtype)
-            weight = weight.to(here.device)
-            known = place.isfinite().all(1)[:, None] & ((here >= low) & (here <= high)).all(-1)
-            for earlier in list(minima)[:number]:  # where two boxes overlap only the first counts
-                known &= ~_inside(here, earlier, reach)
-            logs = [
-                torch.where(_inside(old, place, reach) & place.isfinite().all(1)[:, None], -torch.inf, log)
-                for old, log in zip(points, logs, strict=True)
-            ]
-            points.append(torch.where(known[..., None], here, torch.zeros((), device=here.device)))
-            logs.append(torch.where(known, weight, -torch.inf))
+            center = place[:, None]
+            here = center + reach * lattice
+            step = steps / _SHRINK**level
+            share = _share(here, step, torch.maximum(center - reach, low), torch.minimum(center + reach, high))
+            for earlier in list(minima)[:number]:  # where two grids of a size overlap only the first counts
+                share = share * (1 - _share(here, step, earlier[:, None] - reach, earlier[:, None] + reach))
+            for old, coarse in enumerate(levels):
+                if coarse < level:
+                    taken = _share(points[old], steps / _SHRINK**coarse, center - reach, center + reach)
+                    shares[old] = shares[old] * (1 - taken)
+            points.append(torch.clamp(here, low, high).nan_to_num(0.0))
+            shares.append(share)
+            levels.append(level)
     y = torch.cat(points, dim=1)
+    logs = [share.log() - level * outputs * float(np.log(_SHRINK)) for share, level in zip(shares, levels, strict=True)]
     weights = (torch.cat(logs, dim=1) - ebm.energy(features, y)).softmax(1)[..., None]
     mean = (weights * y).sum(1, keepdim=True)
     return (weights * (y - mean).square()).sum(1).sqrt()
 
 
-def _inside(y: Tensor, place: Tensor, reach: Tensor) -> Tensor:
-    """Whether candidates [B, N, outputs] lie in the box around a place [B, outputs]."""
-    return ((y - place[:, None]).abs() <= reach * (1 + 1e-6)).all(-1)
+def _share(y: Tensor, step: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Share of the cell of `step` around each point [B, N, outputs] that lies in a box; 0 for a box that is NaN."""
+    overlap = torch.minimum(y + step / 2, high) - torch.maximum(y - step / 2, low)
+    return (overlap / step).clamp(0, 1).prod(-1).nan_to_num(0.0)
