@@ -63,9 +63,16 @@ class BestWeights:
                 write_json(temporary / _STATE, {"step": step, "monitor": self.monitor, "value": self.value})
 
     def load_into(self, model: nn.Module) -> None:
-        """Put the best weights into the model; nothing happens if no validation pass gave a number."""
+        """Put the best weights into the model; nothing happens if no validation pass gave a number.
+
+        Raises:
+            CheckpointError: They are damaged, or not those of this model.
+        """
         if self.step < 0:
             _LOGGER.warning("no validation pass gave a finite %s: the last weights stay", self.monitor)
             return
         verify_manifest(self.folder)
-        model.load_state_dict(safetensors.torch.load_file(self.folder / _MODEL), strict=True)
+        try:
+            model.load_state_dict(safetensors.torch.load_file(self.folder / _MODEL), strict=True)
+        except RuntimeError as error:
+            raise CheckpointError(f"{self.folder}: does not fit this model: {' '.join(str(error).split())}") from None
