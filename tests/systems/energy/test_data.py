@@ -316,7 +316,7 @@ def test_more_coordinates_than_a_pattern_copes_with_are_refused_before_training(
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: DataConfig(num_train=0), r"data\.num_train must be at least 1, got 0"),
-    (lambda: DataConfig(path="x.nc"), r"data\.task dot makes its own data, it does not take 'x\.nc'"),
+    (lambda: DataConfig(path="x.nc").check_path(), r"data\.task dot makes its own data, it does not take 'x\.nc'"),
     (lambda: DataConfig(square=4), r"data\.square must be odd and fit into \(96, 96\), got 4"),
     (lambda: DataConfig(square=13, size=(11, 20)), r"data\.square must be odd and fit"),
     (lambda: DataConfig(noise=-0.1), r"data\.noise must be 0 or more"),

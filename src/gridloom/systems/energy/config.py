@@ -63,17 +63,24 @@ class DataConfig:
         for name in ("num_train", "num_validation", "num_test", "square"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"data.{name} must be at least 1, got {getattr(self, name)}")
-        if self.path and self.task in _GENERATED:
-            raise ConfigError(
-                f"data.task {self.task} makes its own data, it does not take {self.path!r}; "
-                f"use --data.task extreme (find the highest cell) or examples (images with positions)"
-            )
         if self.task in ("dot", "two_dots") and (self.square % 2 == 0 or self.square > min(self.size)):
             raise ConfigError(f"data.square must be odd and fit into {self.size}, got {self.square}")
         if not (self.noise >= 0 and 0 <= self.missing < 1):
             raise ConfigError(f"data.noise must be 0 or more, data.missing in [0, 1), got {self.noise}, {self.missing}")
         if any(not low < high for low, high in self.bounds):
             raise ConfigError(f"data.bounds must be pairs (low, high) with low < high, got {self.bounds}")
+
+    def check_path(self) -> None:
+        """Refuse a path where the task makes its own data.
+
+        Raises:
+            ConfigError: Says which tasks take one.
+        """
+        if self.path and self.task in _GENERATED:
+            raise ConfigError(
+                f"data.task {self.task} makes its own data, it does not take {self.path!r}; "
+                f"use --preset examples (images with positions), or --data.task extreme (find the highest cell)"
+            )
 
     @property
     def is_signal(self) -> bool:
@@ -335,6 +342,16 @@ def summit() -> EnergyConfig:
     )
 
 
+def examples() -> EnergyConfig:
+    """The recommended model for your own images with positions: a file with `image` and `position`."""
+    better = recommended()
+    return replace(
+        better,
+        data=DataConfig(task="examples"),
+        train=replace(better.train, steps=1500, validate_every=100, snapshots=(0, 100, 400, 1500)),
+    )
+
+
 PRESETS: Mapping[str, Callable[[], EnergyConfig]] = {
     "default": seed,
     "seed": seed,
@@ -343,4 +360,5 @@ PRESETS: Mapping[str, Callable[[], EnergyConfig]] = {
     "branches": branches,
     "multimodal": multimodal,
     "summit": summit,
+    "examples": examples,
 }

@@ -118,6 +118,7 @@ def resolve(config: EnergyConfig) -> EnergyConfig:
         ConfigError: Coordinates, bounds and answers that are not as many, or more than the search copes with.
     """
     data = config.data
+    data.check_path()
     channels: tuple[str, ...] = ("red", "green", "blue")
     if data.is_signal:
         return replace(config, data=replace(data, bounds=((-1.0, 1.0),), coordinates=("y",), size=(1, SIGNAL_LENGTH)))
