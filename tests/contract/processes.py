@@ -68,11 +68,12 @@ def train_run(name: "str | System", folder: Path, changes: dict[str, Any]) -> No
             folder=folder,
             peers=peers,
             record=record,
+            monitor=system.monitor,
             show=False,
         )
 
 
-def train_in_child(name: str, folder: Path, *, fault: str | None = None, **changes: Any) -> int:
+def train_in_child(name: "str | System", folder: Path, *, fault: str | None = None, **changes: Any) -> int:
     """Train in a child and return its exit code; with a fault it is killed there."""
     child = start(train_run, name, folder, changes, **({"GRIDLOOM_FAULT": fault} if fault else {}))
     child.join(120)
@@ -80,7 +81,7 @@ def train_in_child(name: str, folder: Path, *, fault: str | None = None, **chang
     return child.exitcode
 
 
-def train_on_ranks(name: str, folder: Path, world: int, **changes: Any) -> None:
+def train_on_ranks(name: "str | System", folder: Path, world: int, **changes: Any) -> None:
     """Train on several gloo ranks of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
