@@ -41,7 +41,7 @@ class Dipping(TinyObjective):
 
 
 def run(folder: Path, objective: TinyObjective, *, monitor: str = "error", **changes: Any) -> Outcome:
-    settings = {**SHORT, "steps": 10, "validate_every": 2, "keep": "best", **changes}
+    settings = {**SHORT, "steps": 10, "validate_every": 2, "checkpoint_every": 10, "keep": "best", **changes}
     sources = {"train": TinySource(), "validation": TinySource(8)}
     return train(
         objective,
@@ -226,11 +226,11 @@ def test_snapshots_are_the_weights_of_the_steps_asked_for(tmp_path: Path) -> Non
 def test_snapshots_of_a_run_that_goes_on_are_those_of_a_whole_one(tmp_path: Path) -> None:
     asked = (0, 3, 6, 8)
     for name in ("whole", "cut"):
-        run(tmp_path / name, Dipping(DIP), snapshots=asked, keep_checkpoints=9)
+        run(tmp_path / name, Dipping(DIP), snapshots=asked, checkpoint_every=2, keep_checkpoints=9)
     for step in (8, 10):  # as if it had been killed after the checkpoint of step 6
         shutil.rmtree(tmp_path / "cut" / "checkpoints" / f"step-{step:08d}")
     (tmp_path / "cut" / "snapshots" / "step-00000008.safetensors").unlink()
-    run(tmp_path / "cut", Dipping(DIP), snapshots=asked, keep_checkpoints=9)
+    run(tmp_path / "cut", Dipping(DIP), snapshots=asked, checkpoint_every=2, keep_checkpoints=9)
     whole, cut = (read_snapshots(tmp_path / name) for name in ("whole", "cut"))
     assert whole.keys() == cut.keys() and all(same(whole[step], cut[step]) for step in whole)
 

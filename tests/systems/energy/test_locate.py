@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from gridloom.cli.main import main
 from gridloom.core.batch import Field
 from gridloom.core.errors import CheckpointError, DataError
+from gridloom.core.registry import get_system
 from gridloom.core.settings import TrainConfig
 from gridloom.core.system import Trained
 from gridloom.grid.write import save_grid
@@ -28,9 +29,6 @@ from gridloom.systems.energy.objective import Location
 from gridloom.workflows.locate import locate
 from gridloom.workflows.train import train
 from tests.systems.energy.test_data import field_file
-from tests.workflows.tiny import shared_folder, tiny_data, tiny_run
-
-__all__ = ["shared_folder", "tiny_data", "tiny_run"]
 
 SMALL = ModelConfig(widths=(4, 4), keypoints=4, hidden=16)
 SHORT = TrainConfig(steps=4, batch_size=4, warmup_steps=0, validate_every=0, device="cpu", tensorboard=False)
@@ -324,9 +322,11 @@ def test_tables_and_files_are_written_once(dot_run: Path, tmp_path: Path) -> Non
         assert (tmp_path / name).read_bytes() != before
 
 
-def test_another_system_and_other_data_are_refused(tiny_run: Path, dot_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"locate needs a model of system energy, this one is semantic"):
-        locate(tiny_run, png_folder(tmp_path / "pictures"))
+def test_another_system_and_other_data_are_refused(dot_run: Path, tmp_path: Path) -> None:
+    fake = get_system("fake_point")
+    train(fake, fake.presets["default"](), output=tmp_path / "fake", show=False, report=False)
+    with pytest.raises(DataError, match=r"locate needs a model of system energy, this one is fake_point"):
+        locate(tmp_path / "fake", png_folder(tmp_path / "pictures"))
     with pytest.raises(CheckpointError, match="expected a run folder or an artifact"):
         locate(tmp_path, tmp_path / "pictures")
     with pytest.raises(DataError, match=r"expected a variable `image` or a single one, got a, b"):
