@@ -151,6 +151,11 @@ class LossConfig:
                 f"loss.num_negatives must be at least 2 and loss.near_scales above 0, got {self.num_negatives} and "
                 f"{self.near_scales}"
             )
+        if self.langevin_negatives and self.near_scales and self.correct_density:
+            raise ConfigError(
+                "loss.langevin_negatives come from no density that could be taken out beside loss.near_scales; "
+                "use one of them, or set --loss.no-correct-density"
+            )
         if not (self.gradient_penalty >= 0 and self.langevin_negatives >= 0):
             raise ConfigError(
                 f"loss.gradient_penalty and loss.langevin_negatives must be 0 or more, got {self.gradient_penalty} and "

@@ -39,7 +39,9 @@ class ExampleSource:
     training anew in each epoch, in the other parts always the same.
     """
 
-    def __init__(self, examples: Examples, config: DataConfig, normalizer: Normalizer, *, seed: int) -> None:
+    def __init__(
+        self, examples: Examples, config: DataConfig, normalizer: Normalizer, *, seed: int, first: int = 0
+    ) -> None:
         """Normalize.
 
         Args:
@@ -47,7 +49,9 @@ class ExampleSource:
             config: Bounds, noise and missing share.
             normalizer: Has steps for every channel.
             seed: Seed of the run; the keys of the samples come from it.
+            first: Number of the first example among those of all parts, so that no two share a key.
         """
+        self.first = first
         self.examples, self.config, self.normalizer, self.seed = examples, config, normalizer, seed
         images = examples.images
         if images.ndim == 4:
@@ -62,7 +66,7 @@ class ExampleSource:
     def collate(self, windows: Sequence[int], epoch: int) -> Batch:
         """Read examples."""
         rows = np.asarray(windows, dtype=np.int64)
-        key = window_keys(self.seed, epoch, rows)
+        key = window_keys(self.seed, epoch, rows + self.first)
         answers = torch.from_numpy(self.answers[rows])
         target = answers[torch.arange(len(rows)), torch.from_numpy(self.examples.chosen[rows])]
         image = self._disturb(Field.of(torch.from_numpy(self.images[rows])), key)
@@ -235,7 +239,10 @@ def prepare(config: EnergyConfig) -> Prepared:
         splits = {"dim": "sample", "parts": {part: [0, count] for part, count in counts.items()}, "independent": True}
     if not config.model.mask_missing and not all(np.isfinite(found.images).all() for found in parts.values()):
         raise ConfigError(f"{data.path}: images have missing cells; the network must be told, set --model.mask-missing")
-    sources = {part: ExampleSource(examples, data, normalizer, seed=config.seed) for part, examples in parts.items()}
+    sources, first = {}, 0
+    for part, examples in parts.items():
+        sources[part] = ExampleSource(examples, data, normalizer, seed=config.seed, first=first)
+        first += len(examples.images)
     return Prepared(
         sources=sources,
         normalizer=normalizer.to_json(),

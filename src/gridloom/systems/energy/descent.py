@@ -151,7 +151,7 @@ def polish(
     """
     energy, _, bounds = open_search(ebm, x, bounds)
     low, high = bounds
-    y = best[:, None].to(bounds)
+    y = torch.clamp(best[:, None].to(bounds), low, high)
     least, gradient = _value_and_gradient(energy, y)
     reach = torch.full_like(least, 0.01)
     for _ in range(iterations):

@@ -29,7 +29,7 @@ __all__ = [
 Compat = Literal["seed"] | None
 Fusion = Literal["concat", "relative"]
 
-_CHUNK = 512
+_CHUNK = 1024
 """Candidates of one image at a time without gradients: their hidden layer stays in the cache."""
 
 
@@ -246,14 +246,13 @@ class EnergyHead(nn.Module):
 
     def split(self) -> tuple[Float[Tensor, "hidden features"], Float[Tensor, "hidden outputs"]]:
         """Weights of the first layer for the features and for the candidate."""
-        weight = self._first.weight
+        weight = self._linear(0).weight
         if self.fusion == "concat":
             return weight[:, : self.features], weight[:, self.features :]
         return weight, -weight.view(len(weight), -1, self.outputs).sum(1)
 
-    @property
-    def _first(self) -> nn.Linear:
-        layer = self.net[0]
+    def _linear(self, place: int) -> nn.Linear:
+        layer = self.net[place]
         assert isinstance(layer, nn.Linear)
         return layer
 
@@ -263,16 +262,21 @@ class EnergyHead(nn.Module):
         """Energies of all candidates; without gradients some at a time, so that memory is bounded."""
         with torch.autocast(y.device.type, enabled=False):
             image_weight, candidate_weight = self.split()
-            shared = F.linear(features, image_weight, self._first.bias)
-            rest = self.net[2:]
+            shared = F.linear(features, image_weight, self._linear(0).bias)
             if torch.is_grad_enabled():
-                return rest(F.relu(F.linear(y, candidate_weight) + shared[:, None])).squeeze(-1)  # type: ignore[no-any-return]
+                return self.net[2:](F.relu(F.linear(y, candidate_weight) + shared[:, None])).squeeze(-1)  # type: ignore[no-any-return]
+            # The image's part is one more column of weights, for a coordinate that is always 1.
+            weights = torch.cat([candidate_weight.expand(len(y), -1, -1), shared[..., None]], dim=2).mT.contiguous()
+            padded = F.pad(y, (0, 1), value=1.0)
             energies = y.new_empty(y.shape[:2])
+            buffer = y.new_empty(min(_CHUNK, y.shape[1]), shared.shape[1])
+            deeper, last = self.net[2:-1], self._linear(-1)
             for image in range(len(y)):
                 for start in range(0, y.shape[1], _CHUNK):
-                    hidden = torch.addmm(shared[image], y[image, start : start + _CHUNK], candidate_weight.T)
-                    energies[image, start : start + _CHUNK] = rest(hidden.relu_()).squeeze(-1)
-            return energies
+                    part = padded[image, start : start + _CHUNK]
+                    hidden = deeper(torch.mm(part, weights[image], out=buffer[: len(part)]).relu_())
+                    torch.mv(hidden, last.weight[0], out=energies[image, start : start + _CHUNK])
+            return energies.add_(last.bias)
 
 
 class EBMConvMLP(nn.Module):

@@ -37,8 +37,8 @@ __all__ = [
 Energies = Callable[[Tensor], Tensor]
 """Candidates [B, N, outputs] to energies [B, N]."""
 
-_MOST_CANDIDATES = 1 << 20
-_ENCODE_AT_ONCE = 4
+_MOST_CANDIDATES = 100_000
+_ENCODE_AT_ONCE = 2
 
 
 @runtime_checkable
@@ -272,10 +272,10 @@ class PatternSearch:
 
     grid: int = 32
     """Candidates of the first grid along each axis."""
-    pattern: int = 5
+    pattern: int = 7
     """Candidates of a later grid along each axis, odd."""
-    rounds: int = 9
-    """Later grids; each is finer by (pattern - 1) / 2."""
+    rounds: int = 10
+    """Later grids, each of half the size of the one before; they overlap, since a valley can be narrow and oblique."""
     starts: int = 4
     """Places of the first grid that are followed, each the lowest of its neighborhood."""
 
@@ -299,7 +299,7 @@ class PatternSearch:
         """Search.
 
         Raises:
-            DataError: The first grid would have more than a million candidates (more than about three dimensions).
+            DataError: The first grid would have more than a hundred thousand candidates (four dimensions or more).
         """
         energy, _, bounds = open_search(ebm, x, bounds)
         outputs = bounds.shape[1]
@@ -323,7 +323,7 @@ class PatternSearch:
             better = found < least
             centers = torch.where(better[..., None], moved, centers)
             least = torch.where(better, found, least)
-            reach = reach * 2 / (self.pattern - 1)
+            reach = reach / 2
             candidates.append(y.flatten(1, 2))
             energies.append(values.flatten(1))
         best, bottom = lowest(centers, least)
