@@ -306,8 +306,8 @@ def test_a_well_that_the_grid_sees_shallower_wins_all_the_same() -> None:
 def test_pattern_search_reports_its_work_and_stays_inside() -> None:
     search, bounds = PatternSearch(grid=8, rounds=3, starts=2), box((-1, 1), (0, 5))
     _, trajectory = search.minimize(Analytic(two_wells), torch.zeros(2, 2), bounds, keep_trajectory=True)
-    assert [cloud.shape[1] for cloud in trajectory.candidates] == [64, 98, 98, 98]
-    assert trajectory.evaluations == 214 and trajectory.minima is not None and trajectory.minima.shape == (2, 2, 2)
+    assert [cloud.shape[1] for cloud in trajectory.candidates] == [64, 162, 162, 162]
+    assert trajectory.evaluations == 550 and trajectory.minima is not None and trajectory.minima.shape == (2, 2, 2)
     for cloud in trajectory.candidates:
         assert (cloud >= bounds[0]).all() and (cloud <= bounds[1]).all()
 

@@ -272,7 +272,7 @@ class PatternSearch:
 
     grid: int = 32
     """Candidates of the first grid along each axis."""
-    pattern: int = 7
+    pattern: int = 9
     """Candidates of a later grid along each axis, odd."""
     rounds: int = 10
     """Later grids, each of half the size of the one before; they overlap, since a valley can be narrow and oblique."""
