@@ -14,9 +14,11 @@ __all__ = [
     "__version__",
     "configure",
     "create_semantic_encoder",
+    "draw_figures",
     "encode_data",
     "evaluate_model",
     "extract_encoder",
+    "locate",
     "open_grid",
     "save_grid",
     "train_system",
@@ -32,9 +34,11 @@ _PLACES = {
     "System": "gridloom.core.system:System",
     "configure": "gridloom.workflows.train:configure",
     "create_semantic_encoder": "gridloom.encoders.encoder:create_semantic_encoder",
+    "draw_figures": "gridloom.workflows.figures:figures",
     "encode_data": "gridloom.workflows.encode:encode",
     "evaluate_model": "gridloom.workflows.evaluate:evaluate",
     "extract_encoder": "gridloom.encoders.extract:extract_encoder",
+    "locate": "gridloom.workflows.locate:locate",
     "open_grid": "gridloom.grid.read:open_grid",
     "save_grid": "gridloom.grid.write:save_grid",
     "train_system": "gridloom.workflows.train:train",
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
     from gridloom.grid.write import save_grid
     from gridloom.workflows.encode import encode as encode_data
     from gridloom.workflows.evaluate import evaluate as evaluate_model
+    from gridloom.workflows.figures import figures as draw_figures
+    from gridloom.workflows.locate import locate
     from gridloom.workflows.train import configure
     from gridloom.workflows.train import train as train_system
 
