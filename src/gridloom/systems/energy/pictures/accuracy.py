@@ -32,6 +32,7 @@ else:  # matplotlib is imported where something is drawn
 
 __all__ = ["convex_hull", "error_over_examples", "inside_hull", "train_2d"]
 
+_MOST_CROSSES = 120
 _MOST = 5.0
 """Upper end of the color scale of errors, in cells."""
 _EXAMPLES = 3
@@ -99,7 +100,7 @@ def train_2d(
         finish(made)
     caption = (
         f"Test images with truth and answer; training loss and held-out error; error of {len(test)} test points where "
-        f"they lie (one scale, {len(train)} training points as x, their convex hull dashed; red rings: one cell or "
+        f"they lie (one scale, {len(train)} training points as x if they are few, their convex hull dashed; red rings: one cell or "
         f"more); share of test points below an error."
     )
     return Drawing(figure=made, caption=caption, data=data)
@@ -239,7 +240,8 @@ def _maps(made: Any, plane: Plane, data: Mapping[str, np.ndarray], errors: Mappi
         axes.scatter(test[~bad, 1], test[~bad, 0], c=error[~bad], edgecolors="#777777", linewidths=0.25, **look)
         axes.scatter(test[bad, 1], test[bad, 0], c=error[bad], edgecolors=COLORS[1], linewidths=0.6, **look)
         axes.plot(hull[:, 1], hull[:, 0], "--", color=INK, linewidth=0.9)
-        cross(axes, train[:, 1], train[:, 0], size=4)
+        if len(train) <= _MOST_CROSSES:
+            cross(axes, train[:, 1], train[:, 0], size=4)
         axes.set_title(f"{name}\n{data['count'][number]}/{len(error)} ({data['share'][number]:.0%}) < 1 cell")
         plane.name(axes, row=number == 0)
     bar_beside(made, list(panels), scale, "error [cells]", orientation="horizontal", aspect=35, fraction=0.05, pad=0.03)

@@ -101,15 +101,16 @@ class Plane:
         axes.set_aspect(self.aspect)
 
     def image(self, axes: Axes, image: np.ndarray) -> None:
-        """Draw an image, gray or in colors, 0 to 1; NaN is gray without a value."""
+        """Draw an image, gray or in colors, 0 to 1; where cells are missing (NaN), in a map without gray."""
         import matplotlib as mpl
 
         box = self.box(np.array([[-1.0, -1.0], [1.0, 1.0]]), self.cells)
-        gray = mpl.colormaps["gray"].with_extremes(bad=MISSING)
+        holes = bool(np.isnan(image).any())  # gray would hide among grays
+        cmap = mpl.colormaps["cividis" if holes else "gray"].with_extremes(bad=MISSING)
         shown = np.clip(image, 0, 1)
         if image.ndim == 3:
             shown = np.where(np.isfinite(shown), shown, 0.85)
-        axes.imshow(shown, extent=box, aspect=self.aspect, cmap=gray, vmin=0, vmax=1)
+        axes.imshow(shown, extent=box, aspect=self.aspect, cmap=cmap, vmin=0, vmax=1)
         self.frame(axes)
         border(axes)
 
