@@ -100,8 +100,8 @@ def train_2d(
         finish(made)
     caption = (
         f"Test images with truth and answer; training loss and held-out error; error of {len(test)} test points where "
-        f"they lie (one scale, {len(train)} training points as x if they are few, their convex hull dashed; red rings: one cell or "
-        f"more); share of test points below an error."
+        f"they lie (one scale, {len(train)} training points as x if they are few, their convex hull dashed; red rings: "
+        f"one cell or more); share of test points below an error."
     )
     return Drawing(figure=made, caption=caption, data=data)
 
