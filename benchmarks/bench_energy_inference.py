@@ -10,6 +10,7 @@ the default search 15x and within 0.02 px of the true minimum; with bfloat16 con
 and at most 0.02 px of added error; peak memory at batch 64 at most a quarter; a training step 1.3x, with bfloat16 2.5x.
 """
 
+import copy
 import multiprocessing
 import statistics
 import tempfile
@@ -138,19 +139,24 @@ def measure_accuracy(steps: int) -> dict[str, Any]:
         features = ours.encode(images)
         with torch.autocast("cpu", torch.bfloat16):
             rounded = ours.encode(images)
-    wide = PatternSearch(grid=192, rounds=12, starts=32).minimize(ours, images, BOUNDS)
-    true = polish(ours, images, BOUNDS, wide.best).best
+    exact = copy.deepcopy(ours).double()
+    wide = PatternSearch(grid=192, rounds=16, starts=32).minimize(exact, images.double(), BOUNDS)
+    true = polish(exact, images.double(), BOUNDS, wide.best).best
     half = (images.shape[-1] - 1) / 2
 
     def far(best: torch.Tensor, place: torch.Tensor) -> dict[str, float]:
-        distance = (best - place).norm(dim=1) * half
+        distance = (best.double() - place.double()).norm(dim=1) * half
         return {"mean": float(distance.mean()), "worst": float(distance.max())}
 
     default = PatternSearch().minimize(ours, images, BOUNDS).best
     with torch.autocast("cpu", torch.bfloat16):
         in_half = PatternSearch().minimize(ours, images, BOUNDS).best
     resampled = DerivativeFreeOptimizer().minimize(ours, images, BOUNDS).best
+    with torch.no_grad():
+        known = exact.encode(images.double())
+        above = exact.energy(known, default.double()[:, None]) - exact.energy(known, true[:, None])
     return {
+        "energy_above_minimum": float(above.max()),
         "replay_difference": float((theirs - replayed.best).abs().max()),
         "energy_difference": float(energy),
         "feature_change_bf16_px": float((features - rounded).abs().max() * half),
@@ -251,7 +257,7 @@ def main() -> None:
     bench.table(["search", "batch", "listing CPU s", "ours CPU s", "ratio", "goal", ""], rows)
     found = bench.cell("accuracy", measure_accuracy, steps=steps)
     added = found["error, bf16"]["mean"] - found["error"]["mean"]
-    searched = found["pattern search"]["worst"]
+    mean, worst = (found["pattern search"][name] for name in ("mean", "worst"))
     bench.table(
         ["", "value", "goal", ""],
         [
@@ -263,11 +269,13 @@ def main() -> None:
             ],
             ["energies, greatest difference / deviation", found["energy_difference"], "", ""],
             [
-                "pattern search to the true minimum, worst of 64 [px]",
-                searched,
+                "pattern search to the minimum in float64, mean [px]",
+                mean,
                 "0.02",
-                bench.goal("minimum", searched <= 0.02),
+                bench.goal("minimum, mean", mean <= 0.02),
             ],
+            ["the same, worst of 64 [px]", worst, "0.02", bench.goal("minimum, worst", worst <= 0.02)],
+            ["its energy above the minimum, worst", found["energy_above_minimum"], "", ""],
             ["derivative-free to the true minimum, mean [px]", found["derivative-free"]["mean"], "", ""],
             ["bf16 convolutions, added mean error [px]", added, "0.02", bench.goal("bf16 error", added <= 0.02)],
             ["bf16 convolutions, answers moved, mean [px]", found["pattern search, bf16"]["mean"], "", ""],
