@@ -70,7 +70,7 @@ def drawn(run: Path, name: str) -> Drawing:
     return drawing
 
 
-def test_all_draws_what_applies_and_keeps_the_numbers(plane: Path, tmp_path: Path) -> None:
+def test_all_draws_what_applies_and_the_gallery_gathers_runs(plane: Path, signals: Path, tmp_path: Path) -> None:
     written = figures(plane, output=tmp_path, data=True)
     assert set(written) == IN_A_PLANE
     for name in written:
@@ -79,8 +79,9 @@ def test_all_draws_what_applies_and_keeps_the_numbers(plane: Path, tmp_path: Pat
         with np.load(tmp_path / f"{name}.npz") as numbers:
             assert len(numbers.files) > 3
     assert (tmp_path / "optimization.gif").read_bytes()[:4] == b"GIF8"
+    assert main(["figures", str(signals), "energy_curve", "--output", str(tmp_path)]) == 0
     page = (tmp_path / "index.html").read_text()
-    assert all(f'src="{name}.png"' in page for name in IN_A_PLANE)
+    assert all(f'src="{name}.png"' in page for name in {*IN_A_PLANE, "energy_curve"})
 
 
 def test_landscape_has_its_minimum_where_the_model_answers(plane: Path) -> None:
@@ -117,16 +118,14 @@ def test_curve_of_two_branches_has_its_minimum_on_one(signals: Path) -> None:
 
 
 def test_a_regression_stands_beside_and_misses(signals: Path, regression: Path, tmp_path: Path) -> None:
-    assert set(figures(signals, output=tmp_path, beside=regression, data=True)) == OF_SIGNALS
+    assert set(figures(signals, "train_1d", output=tmp_path, beside=regression, data=True)) == {"train_1d"}
     with np.load(tmp_path / "train_1d.npz") as numbers:
         assert numbers["argmin_distance"][-1] < 0.6 * numbers["explicit_distance"]
 
 
-def test_the_gallery_gathers_runs(plane: Path, signals: Path, tmp_path: Path) -> None:
-    figures(plane, "soft_argmax", output=tmp_path)
-    assert main(["figures", str(signals), "energy_curve", "--output", str(tmp_path)]) == 0
-    page = (tmp_path / "index.html").read_text()
-    assert "soft_argmax.png" in page and "energy_curve.png" in page
+def test_signals_have_their_own_pictures(signals: Path) -> None:
+    view = open_view(signals)[3]
+    assert all(FIGURES[name](view) is None for name in IN_A_PLANE - OF_SIGNALS)
 
 
 def test_what_does_not_apply_or_is_not_known_is_refused(plane: Path, regression: Path, tmp_path: Path) -> None:
