@@ -90,9 +90,9 @@ class ExampleSource:
         return Field.of(values, valid)
 
     def coordinates(self, windows: Sequence[int]) -> Mapping[str, np.ndarray]:
-        """Return the number of each example, and where it lies if that is known."""
+        """Return where each example lies; its number if that is not known."""
         rows = np.asarray(windows, dtype=np.int64)
-        return {"sample": rows, **{name: values[rows] for name, values in self.examples.places.items()}}
+        return {name: values[rows] for name, values in self.examples.places.items()} or {"sample": rows}
 
 
 def to_unit(coordinates: np.ndarray, bounds: Sequence[tuple[float, float]]) -> np.ndarray:
