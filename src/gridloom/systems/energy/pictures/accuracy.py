@@ -153,7 +153,7 @@ def error_over_examples(
         axes.set_xlabel("training examples")
         axes.set_ylabel(f"test error [{unit}]")
         axes.grid(axis="y")
-        made.legend(loc="outside upper left", ncols=3, columnspacing=1.0, handlelength=2.2)
+        made.legend(loc="outside upper left", ncols=2, columnspacing=1.0, handlelength=2.2)
         finish(made)
     caption = f"Test error [{unit}] against the number of training examples: median (line) and range (band) over seeds."
     return Drawing(figure=made, caption=caption, data=data)
