@@ -73,8 +73,6 @@ def locate(preset: str, kind: str, examples: int, seed: int, steps: int, changes
         **UNCHOSEN[preset],
         **changes,
     }
-    if kind == "explicit":
-        settings |= {"model.fusion": "concat"}
     if preset == "seed":
         settings |= {"train.validate_every": 0}
     config = system.resolve(gridloom.configure(system, preset=preset, settings=settings))

@@ -25,8 +25,6 @@ def measure(preset: str, kind: str, seed: int, steps: int) -> dict[str, Any]:
     from gridloom.workflows.view import open_view
 
     settings: dict[str, Any] = {"seed": seed, "model.kind": kind, "train.tensorboard": False, "train.snapshots": []}
-    if kind == "explicit":
-        settings["model.fusion"] = "concat"
     if steps:
         settings |= {"train.steps": steps, "train.validate_every": steps}
     system = get_system("energy")

@@ -18,7 +18,7 @@ from gridloom.grid.read import open_grid
 from gridloom.grid.windows import Windows, cut_windows
 from gridloom.grid.write import save_grid
 from gridloom.systems.energy.config import EnergyConfig
-from gridloom.systems.energy.data import CELLS, IMAGE, to_cells, unit_of
+from gridloom.systems.energy.data import CELLS, IMAGE, from_unit, unit_of
 from gridloom.systems.energy.locate import Located, Locator
 
 __all__ = ["locate"]
@@ -51,8 +51,7 @@ def locate(
         5 of the first, else NaN).
 
     Raises:
-        CheckpointError: The model is no energy model.
-        DataError: Images that do not fit, or an output that exists.
+        DataError: The model is none of system energy, images that do not fit, or an output that exists.
     """
     if output is not None and Path(output).exists() and not replace:
         raise DataError(f"{output} exists already; choose another --output, or pass --replace")
@@ -88,7 +87,7 @@ def _in_images(locator: Locator, images: str | Path | xr.Dataset) -> xr.Dataset:
         # What was learnt of whole images holds for images of another size.
         bounds = tuple((0.0, float(size - 1)) for size in values.shape[2:])
     low, high = np.asarray(bounds).T
-    best, second = (to_cells(place.cpu().numpy(), bounds) for place in (located.best, located.second))
+    best, second = (from_unit(place.cpu().numpy(), bounds) for place in (located.best, located.second))
     spread = located.spread.cpu().numpy() * (high - low) / 2
     first = variable.dims[0] if len(variable.dims) == values.ndim else None
     label = {"sample": dataset[first].values} if first in dataset.coords else {}
@@ -106,7 +105,7 @@ def _in_field(locator: Locator, field: str | Path | xr.Dataset, stride: tuple[in
     windows = cut_windows(dataset, sizes=sizes, strides=strides, cover=True)
     boxes = [dataset[name].isel(windows.slices(index)).values.reshape(data.size) for index in range(len(windows))]
     located = locator.locate(np.stack(boxes)[:, None].astype(np.float32))
-    best, second = (to_cells(place.cpu().numpy(), data.bounds) for place in (located.best, located.second))
+    best, second = (from_unit(place.cpu().numpy(), data.bounds) for place in (located.best, located.second))
     first = windows.first(np.arange(len(windows)))
     axes = [_axis(dataset, dim) for dim in dims]
     low, high = np.asarray(data.bounds).T

@@ -20,7 +20,7 @@ from gridloom.report.page import Card, Section, render_page, write_page
 from gridloom.train.log import read_metrics
 from gridloom.viz.style import save, to_png_bytes, to_svg
 from gridloom.workflows.evaluate import Evaluation, evaluate_trained
-from gridloom.workflows.view import make_view
+from gridloom.workflows.view import data_name, make_view
 
 __all__ = ["draw_report", "report"]
 
@@ -88,7 +88,7 @@ def draw_report(
             save(made, figures / f"{name}.svg")
     pictures = {name: to_svg(made) if name in _VECTOR else to_png_bytes(made) for name, made in drawn.items()}
     page = render_page(
-        f"{system.name} on {_data(trained)}",
+        f"{system.name} on {data_name(trained.config)}",
         f"{trained.config.train.steps:,} steps of {trained.config.train.batch_size} windows, "
         f"{sum(parameter.numel() for parameter in trained.objective.parameters()):,} parameters",
         _sections(system, prepared, evaluation, pictures, captions),
@@ -101,10 +101,6 @@ def draw_report(
     path = output or run / "report.html"
     write_page(path, page)
     return path
-
-
-def _data(trained: Trained) -> str:
-    return str(getattr(getattr(trained.config, "data", None), "path", "") or "generated data")
 
 
 def _draw(

@@ -23,8 +23,9 @@ from gridloom.train.distributed import Processes, processes
 from gridloom.train.loop import train as train_loop
 from gridloom.workflows.evaluate import evaluate_trained, write_scores
 from gridloom.workflows.report import draw_report
+from gridloom.workflows.view import data_name
 
-__all__ = ["RunResult", "configure", "data_name", "train", "with_data"]
+__all__ = ["RunResult", "configure", "train", "with_data"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -90,12 +91,6 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(part, {})
         place[last] = value
     return nested
-
-
-def data_name(config: RunConfig) -> str:
-    """What the run is trained on, for people."""
-    data = getattr(config, "data", None)
-    return str(getattr(data, "path", "") or getattr(data, "task", "") or "generated data")
 
 
 def with_data(config: RunConfig, path: str) -> RunConfig:

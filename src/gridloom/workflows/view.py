@@ -5,13 +5,21 @@ from functools import partial
 from pathlib import Path
 
 from gridloom.core.contracts import Objective, Prepared
+from gridloom.core.errors import DataError
+from gridloom.core.settings import RunConfig
 from gridloom.core.system import System, Trained, View
 from gridloom.encoders.artifact import Artifact, load_model
 from gridloom.train.checkpoint import read_snapshots
 from gridloom.train.log import read_metrics
 from gridloom.workflows.evaluate import Evaluation, evaluate_trained
 
-__all__ = ["make_view", "open_view"]
+__all__ = ["data_name", "make_view", "open_view"]
+
+
+def data_name(config: RunConfig) -> str:
+    """What the run is trained on, for people."""
+    data = getattr(config, "data", None)
+    return str(getattr(data, "path", "") or getattr(data, "task", "") or "generated data")
 
 
 def open_view(run: Path, *, beside: View | None = None) -> tuple[Artifact, Prepared, Evaluation, View]:
@@ -23,9 +31,7 @@ def open_view(run: Path, *, beside: View | None = None) -> tuple[Artifact, Prepa
     artifact, trained = load_model(run)
     prepared = artifact.system.prepare(trained.config)
     evaluation = evaluate_trained(artifact.system, trained, prepared)
-    view = make_view(run, artifact.system, trained, prepared, evaluation, beside=beside)
-    assert view is not None
-    return artifact, prepared, evaluation, view
+    return artifact, prepared, evaluation, make_view(run, artifact.system, trained, prepared, evaluation, beside=beside)
 
 
 def make_view(
@@ -37,8 +43,13 @@ def make_view(
     *,
     beside: View | None = None,
 ) -> View:
-    """Put together what is at hand."""
-    assert evaluation.task is not None
+    """Put together what is at hand.
+
+    Raises:
+        DataError: The system answers no question that could be drawn.
+    """
+    if evaluation.task is None:
+        raise DataError(f"{run}: system {system.name!r} has no predictor and draws no figures of its own")
     return View(
         trained=trained,
         prepared=prepared,

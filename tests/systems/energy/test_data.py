@@ -22,7 +22,7 @@ from gridloom.systems.energy.config import (
     ModelConfig,
     SearchConfig,
 )
-from gridloom.systems.energy.data import prepare, resolve, to_cells, to_unit
+from gridloom.systems.energy.data import from_unit, prepare, resolve, to_unit
 from gridloom.systems.energy.generate import generate
 
 SMALL = DataConfig(size=(20, 26), square=5, num_train=30, num_validation=30, num_test=60)
@@ -141,7 +141,7 @@ def test_a_batch_has_the_image_in_units_and_the_answers_between_minus_one_and_on
     assert np.abs(batch.fields["target"].values.numpy() - chosen).max() < 1e-6
     assert batch.window.tolist() == [4, 1]
     assert (
-        np.abs(to_cells(to_unit(examples.answers, config.data.bounds), config.data.bounds) - examples.answers).max()
+        np.abs(from_unit(to_unit(examples.answers, config.data.bounds), config.data.bounds) - examples.answers).max()
         < 1e-5
     )
 
@@ -241,7 +241,7 @@ def test_own_examples_are_split_in_order_with_bounds_of_the_training_part(tmp_pa
     low, high = np.array(config.data.bounds).T
     assert np.allclose(low, seen.min(0) - reach) and np.allclose(high, seen.max(0) + reach)
     target = prepared.sources["test"].collate([0, 5], 0).fields["target"].values.numpy()
-    assert np.allclose(to_cells(target, config.data.bounds), raw["position"].values[[34, 39]], atol=1e-5)
+    assert np.allclose(from_unit(target, config.data.bounds), raw["position"].values[[34, 39]], atol=1e-5)
     train = raw["image"].values[:28].astype(np.float64)
     image = prepared.sources["test"].collate([0], 0).fields["image"].values[0].numpy()
     expected = (raw["image"].values[34] - train.mean((0, 2, 3))[:, None, None]) / train.std((0, 2, 3))[:, None, None]

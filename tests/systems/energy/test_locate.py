@@ -23,7 +23,7 @@ from gridloom.core.settings import TrainConfig
 from gridloom.core.system import Trained
 from gridloom.grid.write import save_grid
 from gridloom.systems.energy.config import DataConfig, EnergyConfig, LossConfig, ModelConfig
-from gridloom.systems.energy.data import prepare, resolve, to_cells
+from gridloom.systems.energy.data import from_unit, prepare, resolve
 from gridloom.systems.energy.locate import SECOND_WITHIN, Located, Locator, spread
 from gridloom.systems.energy.objective import Location
 from gridloom.workflows.locate import locate
@@ -254,7 +254,7 @@ def test_positions_in_images_of_another_size_are_in_their_cells(dot_run: Path) -
     found = locate(dot_run, xr.Dataset({"image": (("n", "channel", "y", "x"), large)}))
     made = Locator(locator_of(dot_run))
     best = made.locate(large).best.numpy()
-    assert np.allclose(found["position"], to_cells(best, ((0.0, 31.0), (0.0, 59.0))))
+    assert np.allclose(found["position"], from_unit(best, ((0.0, 31.0), (0.0, 59.0))))
     assert np.allclose(found["spread"], made.locate(large).spread.numpy() * [15.5, 29.5])
 
 
@@ -294,7 +294,7 @@ def test_places_in_a_field_are_latitudes_and_longitudes_inside_their_windows(fie
             assert axis.min() - 1e-6 <= value <= axis.max() + 1e-6
         if sample % 7 == 0:
             alone = made.locate(box["height"].values[None, None].astype(np.float32))
-            cell = to_cells(alone.best.numpy(), ((0.0, 15.0), (0.0, 15.0)))[0]
+            cell = from_unit(alone.best.numpy(), ((0.0, 15.0), (0.0, 15.0)))[0]
             assert place[0] == pytest.approx(field["latitude"].values[0] + (row + cell[0]) * 10 / 39, abs=1e-3)
             assert place[1] == pytest.approx(field["longitude"].values[0] + (column + cell[1]) * 40 / 159, abs=1e-3)
             degrees = alone.spread.numpy()[0] * 7.5 * [10 / 39, 40 / 159]

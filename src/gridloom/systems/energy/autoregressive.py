@@ -10,6 +10,7 @@ from gridloom.core.errors import ConfigError
 from gridloom.systems.energy.model import EnergyHead, KeypointEncoder, SignalEncoder
 from gridloom.systems.energy.search import (
     EnergyModel,
+    Resampling,
     SearchResult,
     Trajectory,
     draw_uniform,
@@ -64,7 +65,7 @@ class AutoregressiveEBM(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoregressiveOptimizer:
+class AutoregressiveOptimizer(Resampling):
     """Derivative-free search of one dimension after another.
 
     For each dimension: uniform samples beside the candidates so far; then, `iterations` times, whole candidates are
@@ -74,12 +75,6 @@ class AutoregressiveOptimizer:
 
     num_samples: int = 1024
     """Candidates per image."""
-    iterations: int = 3
-    """Resamplings per dimension."""
-    noise_scale: float = 0.33
-    """Standard deviation of the first noise of each dimension, in the candidates' units."""
-    noise_shrink: float = 0.5
-    """Factor from one iteration's noise to the next."""
 
     @torch.no_grad()
     def minimize(
@@ -106,13 +101,12 @@ class AutoregressiveOptimizer:
         y = draw_uniform(bounds, len(x), self.num_samples, generator).clone()
         candidates, energies = ([y], [energy(y)]) if keep_trajectory else ([], [])
         for place in range(outputs):
-            low, high, scale = bounds[0, place], bounds[1, place], self.noise_scale
-            for _ in range(self.iterations):
+            low, high = bounds[:, place]
+            for scale in self.noise_scales():
                 # Candidates are drawn whole; the dimensions to come are still uniform, whoever has them.
                 y = take(y, resample(ebm.partial(features, y[..., : place + 1]), generator))
                 noise = torch.randn(y.shape[1], generator=generator, dtype=y.dtype, device=y.device)
                 y[..., place] = torch.clamp(y[..., place] + scale * noise, low, high)
-                scale *= self.noise_shrink
             y = take(y, resample(ebm.partial(features, y[..., : place + 1]), generator))
             if place + 1 < outputs:
                 y[..., place + 1 :] = draw_uniform(bounds, len(x), self.num_samples, generator)[..., place + 1 :]

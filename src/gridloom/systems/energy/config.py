@@ -218,18 +218,12 @@ class EnergyConfig(RunConfig):
             )
 
 
-_LISTED = TrainConfig(
-    steps=1000,
-    batch_size=8,
-    learning_rate=1e-3,
-    final_learning_rate=9e-4,
-    warmup_steps=0,
-    weight_decay=0.0,
-    betas=(0.9, 0.999),
-    clip_norm=0.0,
-    validate_every=100,
-    snapshots=(0, 50, 200, 1000),
+_ADAM = TrainConfig(weight_decay=0.0, betas=(0.9, 0.999), clip_norm=0.0, validate_every=100)
+"""The paper's optimizer."""
+_LISTED = replace(
+    _ADAM, steps=1000, batch_size=8, final_learning_rate=9e-4, warmup_steps=0, snapshots=(0, 50, 200, 1000)
 )
+_BEST = replace(_ADAM, precision="bf16", keep="best")
 
 
 def seed() -> EnergyConfig:
@@ -253,54 +247,27 @@ def recommended() -> EnergyConfig:
         model=ModelConfig(coord_conv=False, fusion="relative"),
         loss=LossConfig(near_scales=(0.3, 0.1, 0.03)),
         search=SearchConfig(polish=True),
-        train=TrainConfig(
-            steps=600,
-            batch_size=8,
-            warmup_steps=20,
-            weight_decay=0.0,
-            betas=(0.9, 0.999),
-            clip_norm=0.0,
-            precision="bf16",
-            validate_every=50,
-            keep="best",
-            snapshots=(0, 50, 200, 600),
-        ),
+        train=replace(_BEST, steps=600, batch_size=8, warmup_steps=20, validate_every=50, snapshots=(0, 50, 200, 600)),
     )
 
 
-_SIGNAL_MODEL = ModelConfig(hidden=128, depth=2, coord_conv=False)
-_SIGNAL_LOSS = LossConfig(num_negatives=64, near_scales=(0.3, 0.1, 0.03))
-_SIGNAL_TRAIN = TrainConfig(
-    steps=1500,
-    batch_size=32,
-    warmup_steps=50,
-    weight_decay=0.0,
-    betas=(0.9, 0.999),
-    clip_norm=0.0,
-    validate_every=100,
-    keep="best",
-    snapshots=(0, 30, 150, 1500),
-)
+def _of_signals(data: DataConfig) -> EnergyConfig:
+    return EnergyConfig(
+        data=data,
+        model=ModelConfig(hidden=128, depth=2, coord_conv=False),
+        loss=LossConfig(num_negatives=64, near_scales=(0.3, 0.1, 0.03)),
+        train=replace(_ADAM, steps=1500, batch_size=32, keep="best", snapshots=(0, 30, 150, 1500)),
+    )
 
 
 def one_d() -> EnergyConfig:
     """Signals of 100 numbers with a bump, no CNN: where is it? Seconds on a laptop."""
-    return EnergyConfig(
-        data=DataConfig(task="signal", num_train=1000, num_validation=100),
-        model=_SIGNAL_MODEL,
-        loss=_SIGNAL_LOSS,
-        train=_SIGNAL_TRAIN,
-    )
+    return _of_signals(DataConfig(task="signal", num_train=1000, num_validation=100))
 
 
 def branches() -> EnergyConfig:
     """Signals whose level is x, and the answer +sqrt(x) or -sqrt(x): what a regression cannot fit. Seconds."""
-    return EnergyConfig(
-        data=DataConfig(task="branches", num_train=400, num_validation=100),
-        model=_SIGNAL_MODEL,
-        loss=_SIGNAL_LOSS,
-        train=_SIGNAL_TRAIN,
-    )
+    return _of_signals(DataConfig(task="branches", num_train=400, num_validation=100))
 
 
 def multimodal() -> EnergyConfig:
@@ -333,17 +300,7 @@ def summit() -> EnergyConfig:
         model=ModelConfig(coord_conv=False, fusion="relative", mask_missing=True),
         loss=LossConfig(near_scales=(0.3, 0.1)),
         search=better.search,
-        train=TrainConfig(
-            steps=1000,
-            batch_size=32,
-            weight_decay=0.0,
-            betas=(0.9, 0.999),
-            clip_norm=1.0,
-            precision="bf16",
-            validate_every=100,
-            keep="best",
-            snapshots=(0, 100, 300, 1000),
-        ),
+        train=replace(_BEST, steps=1000, batch_size=32, clip_norm=1.0, snapshots=(0, 100, 300, 1000)),
     )
 
 

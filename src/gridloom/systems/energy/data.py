@@ -17,7 +17,7 @@ from gridloom.grid.read import open_grid
 from gridloom.systems.energy.config import SIGNAL_LENGTH, DataConfig, EnergyConfig
 from gridloom.systems.energy.generate import Examples, generate
 
-__all__ = ["CELLS", "POSITION", "ExampleSource", "prepare", "resolve", "to_cells", "to_unit", "unit_of"]
+__all__ = ["CELLS", "POSITION", "ExampleSource", "from_unit", "prepare", "resolve", "to_unit", "unit_of"]
 
 IMAGE, POSITION, ANSWERS = "image", "position", "answers"
 CELLS = ("row", "column")
@@ -28,7 +28,7 @@ _FIELD_FRACTIONS = (0.6, 0.15, 0.25)
 _BUFFER = 0.05
 _MARGIN = 2
 _WHITE = 255.0
-_MOST_FOR_PATTERN = 4
+_MOST_FOR_PATTERN = 3
 
 
 class ExampleSource:
@@ -102,11 +102,11 @@ def to_unit(coordinates: np.ndarray, bounds: Sequence[tuple[float, float]]) -> n
     return unit
 
 
-def to_cells(coordinates: np.ndarray, bounds: Sequence[tuple[float, float]]) -> np.ndarray:
-    """Coordinates [..., D] from -1..1 to their own units (cells of an image, where it is one), float64."""
+def from_unit(coordinates: np.ndarray, bounds: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Coordinates [..., D] from -1..1 to their own units, float64."""
     low, high = np.asarray(bounds, dtype=np.float64).T
-    cells: np.ndarray = low + (np.asarray(coordinates, dtype=np.float64) + 1) * (high - low) / 2
-    return cells
+    own: np.ndarray = low + (np.asarray(coordinates, dtype=np.float64) + 1) * (high - low) / 2
+    return own
 
 
 def unit_of(data: DataConfig) -> str:

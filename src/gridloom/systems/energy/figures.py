@@ -9,12 +9,11 @@ from torch import Tensor
 
 from gridloom.core.batch import Batch, Field
 from gridloom.core.system import Drawing, View
-from gridloom.grid.normalize import Normalizer
 from gridloom.systems.energy import pictures
-from gridloom.systems.energy.config import SIGNAL_LENGTH, DataConfig, EnergyConfig
+from gridloom.systems.energy.config import EnergyConfig
 from gridloom.systems.energy.data import ANSWERS, IMAGE, POSITION, ExampleSource, to_unit
 from gridloom.systems.energy.descent import LangevinOptimizer
-from gridloom.systems.energy.generate import Examples
+from gridloom.systems.energy.generate import bumps, draw_squares, levels
 from gridloom.systems.energy.locate import Locator
 from gridloom.systems.energy.loss import draw_negatives, info_nce, log_density
 from gridloom.systems.energy.model import ConvMLP, KeypointEncoder
@@ -246,7 +245,7 @@ def optimization(view: View) -> Drawing | None:
         "Langevin, 256": LangevinOptimizer(),
         "pattern search": PatternSearch(),
     }
-    noise = [0.0, *(optimizer.noise_scale * optimizer.noise_shrink**i for i in range(optimizer.iterations))]
+    noise = [0.0, *optimizer.noise_scales()]
     return pictures.optimization(
         scene.shown(row),
         scene.energies(image, _plane()).reshape(_GRID, _GRID),
@@ -293,11 +292,12 @@ def fusion(view: View) -> Drawing | None:
     height = 2 * middle / (data.size[0] - 1) - 1
     candidates = np.stack([np.full(_GRID, height), np.linspace(-1, 1, _GRID)], axis=1)
     lines = {}
-    for name, other in {"": scene, "beside": _beside(view)}.items():
+    for other in (scene, _beside(view)):
         if other is not None and other.is_energy:
-            image = _moving_square(other.config.data, middle, columns, view.trained.normalizer, other)
-            label = other.config.model.fusion + (" (beside)" if name and "relative" in lines else "")
-            lines[label] = other.energies(image, candidates)
+            label = other.config.model.fusion
+            lines[f"{label} (beside)" if label in lines else label] = other.energies(
+                _moving_square(other, middle, columns), candidates
+            )
     shown = view.prepared.history[POSITION].values
     return pictures.fusion(
         surface,
@@ -315,16 +315,11 @@ def _beside(view: View) -> _Scene | None:
     return _Scene.of(view.beside) if view.beside is not None else None
 
 
-def _moving_square(data: DataConfig, middle: int, columns: np.ndarray, normalizer: Mapping, other: _Scene) -> Field:
-    """Images whose square lies in the middle row at each of the columns, as a model takes them."""
-    images = np.full((len(columns), 3, *data.size), 255.0, dtype=np.float32)
-    half = data.square // 2
-    for image, column in zip(images, columns.tolist(), strict=True):
-        image[::2, middle - half : middle + half + 1, column - half : column + half + 1] = 0.0
-    answers = np.stack([np.full(len(columns), middle), columns], axis=1)[:, None].astype(np.float32)
-    examples = Examples(images=images, answers=answers, chosen=np.zeros(len(columns), dtype=np.int64), places={})
-    own = Normalizer.from_json(other.view.trained.normalizer or normalizer)
-    return ExampleSource(examples, data, own, seed=0).collate(list(range(len(columns))), 0).fields[IMAGE]
+def _moving_square(scene: _Scene, middle: int, columns: np.ndarray) -> Field:
+    """Images whose square lies in a row at each of the columns, as the model takes them."""
+    places = np.stack([np.full(len(columns), middle), columns], axis=1)[:, None]
+    images = Locator(scene.view.trained).normalize(draw_squares(scene.config.data, places))
+    return Field.of(torch.from_numpy(images))
 
 
 def train_1d(view: View) -> Drawing | None:
@@ -337,8 +332,7 @@ def train_1d(view: View) -> Drawing | None:
     history = view.prepared.history
     branches = data.task == "branches"
     u = np.linspace(0, 1, 101) if branches else np.linspace(-0.9, 0.9, 101)
-    axis = np.linspace(-1, 1, SIGNAL_LENGTH)
-    clean = np.repeat(u[:, None], SIGNAL_LENGTH, 1) if branches else np.exp(-0.5 * ((axis - u[:, None]) / 0.1) ** 2)
+    clean = levels(u) if branches else bumps(u)
     image = Field.of(torch.from_numpy(clean.astype(np.float32)))
     y = np.linspace(-1, 1, 201)
     energy = {}

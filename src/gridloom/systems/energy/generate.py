@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64, Int64
 
 from gridloom.core.errors import DataError
 from gridloom.systems.energy.config import SIGNAL_LENGTH, DataConfig
 
-__all__ = ["Examples", "generate"]
+__all__ = ["Examples", "bumps", "draw_squares", "generate", "levels"]
 
 _WHITE = 255.0
 _SIGNAL_NOISE = 0.05
@@ -56,7 +56,6 @@ def generate(config: DataConfig, count: int, *, seed: int, part: str) -> Example
 def _squares(config: DataConfig, count: int, generator: np.random.Generator) -> Examples:
     """White images [N, 3, H, W] with green squares; the answer is a center as (row, column) in cells."""
     squares = 2 if config.task == "two_dots" else 1
-    half = config.square // 2
     places = _places(config, (count, squares), generator)
     if squares == 2:
         for _ in range(1000):
@@ -67,12 +66,19 @@ def _squares(config: DataConfig, count: int, generator: np.random.Generator) -> 
             places[close] = _places(config, (int(close.sum()), squares), generator)
         else:
             raise DataError(f"data.size {config.size} is too small for two squares of data.square {config.square}")
-    images = np.full((count, 3, *config.size), _WHITE, dtype=np.float32)
+    chosen = generator.integers(0, squares, count)
+    images = draw_squares(config, places)
+    return Examples(images=images, answers=places.astype(np.float32), chosen=chosen, places={})
+
+
+def draw_squares(config: DataConfig, places: Int64[np.ndarray, "n squares 2"]) -> Float32[np.ndarray, "n 3 h w"]:
+    """White images with green squares around the given cells (row, column)."""
+    half = config.square // 2
+    images = np.full((len(places), 3, *config.size), _WHITE, dtype=np.float32)
     for image, centers in zip(images, places, strict=True):
         for row, column in centers:
             image[::2, row - half : row + half + 1, column - half : column + half + 1] = 0.0
-    chosen = generator.integers(0, squares, count)
-    return Examples(images=images, answers=places.astype(np.float32), chosen=chosen, places={})
+    return images
 
 
 def _places(config: DataConfig, shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
@@ -86,18 +92,27 @@ def _bumps(count: int, generator: np.random.Generator) -> Examples:
     """Signals with a bump of random height at y in [-0.9, 0.9] of an axis from -1 to 1."""
     place = generator.uniform(-0.9, 0.9, count)
     height = generator.uniform(0.7, 1.3, count)
+    return _signals(height[:, None] * bumps(place), place[:, None, None], np.zeros(count, dtype=np.int64), generator)
+
+
+def bumps(place: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "n length"]:
+    """Signals without noise, with a bump of height 1 at each place of an axis from -1 to 1."""
     axis = np.linspace(-1, 1, SIGNAL_LENGTH)
-    signals = height[:, None] * np.exp(-0.5 * ((axis - place[:, None]) / _BUMP_WIDTH) ** 2)
-    return _signals(signals, place[:, None, None], np.zeros(count, dtype=np.int64), generator)
+    shapes: np.ndarray = np.exp(-0.5 * ((axis - place[:, None]) / _BUMP_WIDTH) ** 2)
+    return shapes
+
+
+def levels(level: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "n length"]:
+    """Signals without noise, constant at each level."""
+    return np.repeat(level[:, None], SIGNAL_LENGTH, axis=1)
 
 
 def _levels(count: int, generator: np.random.Generator) -> Examples:
     """Signals whose level is x in [0, 1]; +sqrt(x) and -sqrt(x) are right."""
     level = generator.uniform(0, 1, count)
     root = np.sqrt(level)
-    signals = np.broadcast_to(level[:, None], (count, SIGNAL_LENGTH))
     answers = np.stack([root, -root], axis=1)[..., None]
-    found = _signals(signals, answers, generator.integers(0, 2, count), generator)
+    found = _signals(levels(level), answers, generator.integers(0, 2, count), generator)
     return Examples(images=found.images, answers=found.answers, chosen=found.chosen, places={"level": level})
 
 

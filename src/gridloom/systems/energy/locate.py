@@ -14,10 +14,10 @@ from gridloom.core.errors import DataError
 from gridloom.core.system import Trained
 from gridloom.grid.normalize import Normalizer
 from gridloom.systems.energy.config import EnergyConfig
-from gridloom.systems.energy.data import IMAGE, POSITION, to_cells, unit_of
+from gridloom.systems.energy.data import IMAGE, POSITION, from_unit, unit_of
 from gridloom.systems.energy.model import ConvMLP
 from gridloom.systems.energy.objective import Location
-from gridloom.systems.energy.search import EnergyModel, FromFeatures, PatternSearch
+from gridloom.systems.energy.search import EnergyModel, FromFeatures, PatternSearch, lattice
 
 __all__ = ["Located", "Locator", "spread"]
 
@@ -61,7 +61,7 @@ class Locator:
     def predict(self, given: xr.Dataset, wanted: xr.Dataset) -> xr.Dataset:
         """Answer `position` (sample, coordinate) for the images of `given`, in the coordinates' own units."""
         best = [self.answer(part) for part in self._parts(given[IMAGE].values)]
-        answers = to_cells(torch.cat(best).cpu().numpy(), self.config.data.bounds)
+        answers = from_unit(torch.cat(best).cpu().numpy(), self.config.data.bounds)
         position = (wanted[POSITION].dims, answers, {"units": unit_of(self.config.data)})
         return xr.Dataset({POSITION: position}, coords=wanted.coords)
 
@@ -164,17 +164,16 @@ def spread(
     features = ebm.encode(x)
     low, high = bounds
     outputs = bounds.shape[1]
-    axis = torch.linspace(-1, 1, _POINTS[outputs], dtype=bounds.dtype, device=bounds.device)
-    lattice = torch.stack(torch.meshgrid(*[axis] * outputs, indexing="ij"), dim=-1).reshape(-1, outputs)
+    unit = lattice(_POINTS[outputs], bounds)
     half = (high - low) / 2
     steps = 2 * half / (_POINTS[outputs] - 1)
-    first = ((low + high) / 2 + half * lattice).expand(len(features), -1, -1)
+    first = ((low + high) / 2 + half * unit).expand(len(features), -1, -1)
     points, shares, levels = [first], [_share(first, steps, low, high)], [0]
     for level in range(1, _LEVELS):
         reach = half / _SHRINK**level
         for number, place in enumerate(minima):
             center = place[:, None]
-            here = center + reach * lattice
+            here = center + reach * unit
             step = steps / _SHRINK**level
             share = _share(here, step, torch.maximum(center - reach, low), torch.minimum(center + reach, high))
             for earlier in list(minima)[:number]:  # where two grids of a size overlap only the first counts

@@ -24,9 +24,11 @@ __all__ = [
     "Optimizer",
     "PatternSearch",
     "Replay",
+    "Resampling",
     "SearchResult",
     "Trajectory",
     "draw_uniform",
+    "lattice",
     "lowest",
     "new_generator",
     "open_search",
@@ -203,13 +205,8 @@ def resample(energies: Tensor, generator: torch.Generator) -> Int64[Tensor, "bat
 
 
 @dataclass(frozen=True, kw_only=True)
-class DerivativeFreeOptimizer:
-    """Importance sampling, again and again (Florence et al. 2021, arXiv 2109.00137, algorithm 1).
-
-    Uniform samples; in each iteration: energies, resampling by softmax(-E), normal noise, clamping to the bounds, less
-    noise. In the end the lowest of the last candidates. Good up to about five dimensions. All images of a batch share
-    the random numbers, not the indices that come of them.
-    """
+class Resampling:
+    """How often candidates are drawn again, and with how much noise."""
 
     num_samples: int = 16384
     """Candidates per image."""
@@ -219,6 +216,20 @@ class DerivativeFreeOptimizer:
     """Standard deviation of the first noise, in the candidates' units."""
     noise_shrink: float = 0.5
     """Factor from one iteration's noise to the next."""
+
+    def noise_scales(self) -> list[float]:
+        """Standard deviation of the noise of each iteration."""
+        return [self.noise_scale * self.noise_shrink**iteration for iteration in range(self.iterations)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DerivativeFreeOptimizer(Resampling):
+    """Importance sampling, again and again (Florence et al. 2021, arXiv 2109.00137, algorithm 1).
+
+    Uniform samples; in each iteration: energies, resampling by softmax(-E), normal noise, clamping to the bounds, less
+    noise. In the end the lowest of the last candidates. Good up to about five dimensions. All images of a batch share
+    the random numbers, not the indices that come of them.
+    """
 
     @torch.no_grad()
     def minimize(
@@ -236,8 +247,8 @@ class DerivativeFreeOptimizer:
         generator = new_generator(generator, bounds)
         low, high = bounds
         y = replay.samples if replay else draw_uniform(bounds, len(x), self.num_samples, generator)
-        candidates, energies, scale = [y], [], self.noise_scale
-        for iteration in range(self.iterations):
+        candidates, energies = [y], []
+        for iteration, scale in enumerate(self.noise_scales()):
             if replay:
                 indices, noise = replay.indices[iteration], replay.noise[iteration]
                 if keep_trajectory:
@@ -247,7 +258,6 @@ class DerivativeFreeOptimizer:
                 indices = resample(energies[-1], generator)
                 noise = torch.randn(y.shape[1:], generator=generator, dtype=y.dtype, device=y.device)
             y = torch.clamp(take(y, indices) + scale * noise, low, high)
-            scale *= self.noise_shrink
             candidates.append(y)
         energies.append(energy(y))
         best, least = lowest(y, energies[-1])
@@ -309,12 +319,12 @@ class PatternSearch:
                 f"DerivativeFreeOptimizer or LangevinOptimizer for {outputs} dimensions"
             )
         low, high = bounds
-        y = (low + (high - low) * (_lattice(self.grid, bounds) + 1) / 2).expand(len(x), -1, -1)
+        y = (low + (high - low) * (lattice(self.grid, bounds) + 1) / 2).expand(len(x), -1, -1)
         values = energy(y)
-        candidates, energies = [y], [values]
+        candidates, energies = ([y], [values]) if keep_trajectory else ([], [])
         centers, least = self._starts(y, values, outputs)
         reach = (high - low) / (self.grid - 1)
-        around = _lattice(self.pattern, bounds)
+        around = lattice(self.pattern, bounds)
         for _ in range(self.rounds):
             y = torch.clamp(centers[:, :, None] + around * reach, low, high)
             values = energy(y.flatten(1, 2)).view(y.shape[:3])
@@ -324,16 +334,17 @@ class PatternSearch:
             centers = torch.where(better[..., None], moved, centers)
             least = torch.where(better, found, least)
             reach = reach / 2
-            candidates.append(y.flatten(1, 2))
-            energies.append(values.flatten(1))
+            if keep_trajectory:
+                candidates.append(y.flatten(1, 2))
+                energies.append(values.flatten(1))
         best, bottom = lowest(centers, least)
         return SearchResult(
             best,
             Trajectory(
-                candidates=tuple(candidates) if keep_trajectory else (),
-                energies=tuple(energies) if keep_trajectory else (),
+                candidates=tuple(candidates),
+                energies=tuple(energies),
                 energy=bottom,
-                evaluations=sum(part.shape[1] for part in energies),
+                evaluations=self.grid**outputs + self.rounds * centers.shape[1] * len(around),
                 minima=centers,
                 minima_energies=least,
             ),
@@ -356,7 +367,7 @@ class PatternSearch:
 _POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 
 
-def _lattice(size: int, like: Float[Tensor, "2 outputs"]) -> Float[Tensor, "points outputs"]:
+def lattice(size: int, like: Float[Tensor, "2 outputs"]) -> Float[Tensor, "points outputs"]:
     """Points of a grid over [-1, 1] in every dimension."""
     axis = torch.linspace(-1, 1, size, dtype=like.dtype, device=like.device)
     return torch.stack(torch.meshgrid(*[axis] * like.shape[1], indexing="ij"), dim=-1).reshape(-1, like.shape[1])
