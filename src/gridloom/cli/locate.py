@@ -53,7 +53,8 @@ def run(arguments: Sequence[str]) -> int:
         )
         return 0
     unit = str(found["position"].attrs["units"])
-    table = Table(box=None, padding=(0, 2, 0, 0), title=f"positions in {unit}", title_justify="left")
+    title = "positions" if unit == "1" else f"positions in {unit}"
+    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
     labeled = "sample" in found.coords
     for column in ("sample", *(f"{name} ± spread" for name in names), "energy", "second minimum", "energy"):
         table.add_column(column, justify="left" if column == "sample" else "right")

@@ -30,6 +30,8 @@ from gridloom.systems.energy.search import (
 __all__ = ["FIGURES"]
 
 _GRID = 121
+_FINE = 1921
+"""Candidates along a line, so many that their spacing is not the error that is seen."""
 _CURVE = 401
 _CONTRASTED = 64
 _LINE = 61
@@ -290,7 +292,7 @@ def fusion(view: View) -> Drawing | None:
     middle, half = (data.size[0] - 1) // 2, data.square // 2
     columns = np.unique(np.linspace(half, data.size[1] - 1 - half, _LINE).round().astype(int))
     height = 2 * middle / (data.size[0] - 1) - 1
-    candidates = np.stack([np.full(_GRID, height), np.linspace(-1, 1, _GRID)], axis=1)
+    candidates = np.stack([np.full(_FINE, height), np.linspace(-1, 1, _FINE)], axis=1)
     lines = {}
     for other in (scene, _beside(view)):
         if other is not None and other.is_energy:

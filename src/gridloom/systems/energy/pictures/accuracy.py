@@ -275,7 +275,7 @@ def _distribution(made: Any, errors: Mapping[str, np.ndarray]) -> None:
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("error [cells]", labelpad=1.5)
     axes.set_ylabel("share of test points")
-    axes.legend(loc="upper left")
+    axes.legend(loc="center")
 
 
 def _check(train: np.ndarray, test: np.ndarray, examples: Examples, curves: Curves) -> None:
