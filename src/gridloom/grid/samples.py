@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from types import MappingProxyType
 
-import numpy as np
 import xarray as xr
 
 from gridloom.core.errors import UnknownNameError
+from gridloom.grid import sample_data
 
 __all__ = ["SAMPLES", "Sample", "open_sample"]
 
@@ -32,29 +31,6 @@ class Sample:
     """Reads it into memory."""
 
 
-def _packaged(name: str) -> xr.Dataset:
-    with resources.as_file(resources.files("gridloom.grid") / "data" / name) as path:
-        return xr.load_dataset(path, engine="h5netcdf")
-
-
-def _digits() -> xr.Dataset:
-    """Handwritten digits, each 8x8 pixel repeated to 4x4: 32x32, values 0 to 16.
-
-    The order of the file is kept: digits of one writer stand together in it, so that contiguous blocks keep the
-    writers apart. Shuffled, the same writers would be in training and test.
-    """
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.asarray(digits.images, dtype=np.float32).repeat(4, axis=1).repeat(4, axis=2)
-    attributes = {"units": "1", "long_name": "ink, 0 to 16"}
-    return xr.Dataset(
-        {"image": (("sample", "y", "x"), images, attributes)},
-        coords={"digit": ("sample", np.asarray(digits.target, dtype=np.int64), {"long_name": "digit written"})},
-        attrs={"title": "Optical recognition of handwritten digits", "source": "scikit-learn load_digits (UCI)"},
-    )
-
-
 _LIST = (
     Sample(
         name="etopo20",
@@ -62,7 +38,7 @@ _LIST = (
         license="public domain (US government work)",
         origin="NOAA ETOPO, from the Debian package ferret-datasets 7.6.0, repacked",
         needs="",
-        open=partial(_packaged, "etopo20.nc"),
+        open=partial(sample_data.read_own, "etopo20.nc"),
     ),
     Sample(
         name="coads",
@@ -70,7 +46,7 @@ _LIST = (
         license="public domain (US government work)",
         origin="NOAA COADS, from the Debian package ferret-datasets 7.6.0, repacked",
         needs="",
-        open=partial(_packaged, "coads.nc"),
+        open=partial(sample_data.read_own, "coads.nc"),
     ),
     Sample(
         name="digits",
@@ -78,7 +54,55 @@ _LIST = (
         license="BSD-3-Clause",
         origin="scikit-learn, after UCI's optical recognition of handwritten digits",
         needs="",
-        open=_digits,
+        open=sample_data.read_digits,
+    ),
+    Sample(
+        name="disparity",
+        summary="stereo disparity of a motorcycle, 500 x 741 pixels, 7.35 % missing",
+        license="no license stated; a research benchmark, to be cited as Scharstein et al., GCPR 2014",
+        origin="Middlebury stereo 2014, reduced by 4, in scikit-image (stereo_motorcycle)",
+        needs="samples",
+        open=sample_data.read_disparity,
+    ),
+    Sample(
+        name="textures",
+        summary="brick, grass and gravel, 3 x 512 x 512, with the coordinate `texture`; split in space",
+        license="CC0",
+        origin="scikit-image, after cc0textures.com and DeviantArt",
+        needs="samples",
+        open=sample_data.read_textures,
+    ),
+    Sample(
+        name="faces",
+        summary="100 faces and 100 pictures of background in turns, 25 x 25, with the coordinate `face`",
+        license="no license stated; a research benchmark, to be cited as Huang et al., NeurIPS 2012",
+        origin="Labeled Faces in the Wild, in scikit-image (lfw_subset)",
+        needs="samples",
+        open=sample_data.read_faces,
+    ),
+    Sample(
+        name="ostia",
+        summary="sea-surface temperature, 54 months from April 2006, 18 x 432 from 5 S to 4.4 N, 26.4 % missing",
+        license="Open Government Licence (British Crown copyright 2018)",
+        origin="Met Office OSTIA, in iris-sample-data",
+        needs="samples",
+        open=sample_data.read_ostia,
+    ),
+    Sample(
+        name="a1b",
+        summary="air temperature over North America, 240 yearly means 1860 to 2099, 37 x 49, medium emissions",
+        license="Open Government Licence (British Crown copyright 2018)",
+        origin="Met Office Unified Model 6.05, scenario A1B, in iris-sample-data",
+        needs="samples",
+        open=partial(sample_data.read_scenario, "A1B"),
+    ),
+    Sample(
+        name="e1",
+        summary="as a1b, to the bit until 1999, then with falling emissions",
+        license="Open Government Licence (British Crown copyright 2018)",
+        origin="Met Office Unified Model 6.05, scenario E1, in iris-sample-data",
+        needs="samples",
+        open=partial(sample_data.read_scenario, "E1"),
     ),
 )
 
