@@ -37,9 +37,9 @@ def _semantic(data: Path, *, double: bool) -> Any:
     from gridloom.core.settings import TrainConfig
     from gridloom.systems.semantic import SYSTEM
     from gridloom.systems.semantic.config import GridConfig, ModelConfig, SemanticConfig
-    from gridloom.systems.semantic.objective import Reconstruction
+    from gridloom.systems.semantic.objective import SelfSupervised
 
-    class Double(Reconstruction):
+    class Double(SelfSupervised):
         def __init__(self, config: SemanticConfig) -> None:
             super().__init__(config)
             self.double()
@@ -61,7 +61,7 @@ def _semantic(data: Path, *, double: bool) -> Any:
             tensorboard=False,
         ),
     )
-    objective = Double if double else Reconstruction
+    objective = Double if double else SelfSupervised
     return replace(SYSTEM, presets={"default": lambda: config}, objective=objective)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from gridloom import SemanticEncoder, create_semantic_encoder, extract_encoder
 from gridloom.core.batch import Batch, Field
-from gridloom.systems.semantic import ModelConfig, Reconstruction, SemanticConfig
+from gridloom.systems.semantic import ModelConfig, SelfSupervised, SemanticConfig
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An encoder of 768 numbers, trained for two steps and extracted."""
     folder = tmp_path_factory.mktemp("use")
     torch.manual_seed(0)
-    objective = Reconstruction(SemanticConfig(model=ModelConfig(input_channels=1, width=4)))
+    objective = SelfSupervised(SemanticConfig(model=ModelConfig(input_channels=1, width=4)))
     optimizer = torch.optim.SGD(objective.parameters(), lr=1e-2)
     image = Field.of(torch.randn(4, 1, 64, 64))
     batch = Batch(fields={"image": image}, features={}, window=torch.arange(4), key=torch.arange(4))

@@ -13,7 +13,7 @@ from gridloom.grid.normalize import Normalizer
 from gridloom.grid.prepare import GridConfig, prepare_grid, stack_windows
 from gridloom.grid.synthetic import waves
 from gridloom.grid.write import save_grid
-from gridloom.systems.semantic import PRESETS, SYSTEM, ModelConfig, Reconstruction, SemanticConfig
+from gridloom.systems.semantic import PRESETS, SYSTEM, ModelConfig, SelfSupervised, SemanticConfig
 from gridloom.systems.semantic.data import Reconstructor, prepare, resolve
 
 
@@ -133,7 +133,7 @@ def test_the_reconstructor_keeps_coordinates_units_and_order(path: str) -> None:
     config = resolve(config_for(path))
     prepared = prepare(config)
     torch.manual_seed(0)
-    objective = Reconstruction(config).eval()
+    objective = SelfSupervised(config).eval()
     reconstructor = Reconstructor(Trained(config=config, objective=objective, normalizer=prepared.normalizer))
     task = prepared.task("test")
     answer = reconstructor.predict(task.given, task.wanted)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gridloom.core.batch import Batch, Field
 from gridloom.core.errors import CheckpointError, ConfigError, DataError
-from gridloom.systems.semantic import AutoEncoder, ModelConfig, Reconstruction, ResNetEncoder, SemanticConfig
+from gridloom.systems.semantic import AutoEncoder, ModelConfig, ResNetEncoder, SelfSupervised, SemanticConfig
 from gridloom.systems.semantic.infer import infer_model_config
 
 SMALL = ModelConfig(input_channels=1, latent_dim=16, width=4)
@@ -26,9 +26,9 @@ def batch_of(field: Field) -> Batch:
     return Batch(fields={"image": field}, features={}, window=count, key=count)
 
 
-def objective(**changes) -> Reconstruction:
+def objective(**changes) -> SelfSupervised:
     torch.manual_seed(0)
-    return Reconstruction(SemanticConfig(model=SMALL, **changes))
+    return SelfSupervised(SemanticConfig(model=SMALL, **changes))
 
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 160), (32, 32)])
@@ -128,9 +128,57 @@ def test_a_sample_without_any_cell_leaves_the_gradient_of_the_others() -> None:
 
 
 def test_the_configuration_is_read_off_the_weights() -> None:
-    for config in (SMALL, ModelConfig(input_channels=3, latent_dim=7, width=8, norm="batch")):
+    for config in (
+        SMALL,
+        ModelConfig(input_channels=3, latent_dim=7, width=8, norm="batch"),
+        ModelConfig(input_channels=2, latent_dim=5, width=4, latent="map"),
+        ModelConfig(input_channels=1, latent_dim=6, width=4, arch="resnet50"),
+    ):
         assert infer_model_config("f", AutoEncoder(config).encoder.state_dict()) == config
     with pytest.raises(
-        CheckpointError, match=r"not the weights of gridloom's encoder: head\.project\.weight has 2 axes"
+        CheckpointError, match=r"not the weights of gridloom's encoder: head\.project\.weight has 2 or 4 axes there"
     ):
         infer_model_config("f", {"stem.0.weight": torch.zeros(4, 2, 7, 7)})
+
+
+def test_a_latent_map_keeps_an_eighth_of_the_cells_and_its_mean_is_the_embedding() -> None:
+    torch.manual_seed(0)
+    autoencoder = AutoEncoder(ModelConfig(input_channels=2, latent_dim=6, width=4, latent="map")).eval()
+    x = image(3, 2, (24, 40))
+    answer = autoencoder.encoder(batch_of(Field.of(x)))
+    assert answer["map"].shape == (3, 6, 3, 5)
+    assert torch.allclose(answer["embedding"], answer["map"].mean((-2, -1)))
+    assert autoencoder.encoder.outputs == {"embedding": ("feature",), "map": ("feature", "y", "x")}
+    assert autoencoder(x).shape == x.shape
+    with pytest.raises(DataError, match="multiples of 8, got 20x32"):
+        autoencoder(image(1, 2, (20, 32)))
+
+
+def test_the_linear_way_through_a_map_starts_as_the_identity_on_what_a_latent_can_hold() -> None:
+    config = ModelConfig(input_channels=1, latent_dim=64, width=4, latent="map")
+    autoencoder = AutoEncoder(config)
+    with torch.no_grad():
+        for parameter in [*autoencoder.encoder.head.project.parameters(), *autoencoder.decoder.out.parameters()]:
+            parameter.zero_()
+        x = image(2, 1, (16, 16))
+        assert torch.allclose(autoencoder(x), x, atol=1e-5)
+
+
+def test_what_hidden_cells_hold_changes_nothing_in_a_map_either() -> None:
+    torch.manual_seed(0)
+    autoencoder = AutoEncoder(ModelConfig(input_channels=1, latent_dim=4, width=4, latent="map")).eval()
+    x = image(size=(16, 16))
+    valid = torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) > 0.3
+    valid[0] = False
+    expected = autoencoder(torch.where(valid, x, torch.tensor(0.0)), valid)
+    assert torch.isfinite(expected).all()
+    assert torch.equal(autoencoder(torch.where(valid, x, torch.tensor(torch.nan)), valid), expected)
+
+
+def test_resnet50_has_bottlenecks_in_the_same_modules() -> None:
+    with torch.device("meta"):
+        encoder = ResNetEncoder(ModelConfig(input_channels=1, arch="resnet50"))
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == 23_931_664
+    assert [name for name, _ in encoder.named_children()] == ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
+    assert [len(encoder.get_submodule(f"layer{n}")) for n in range(1, 5)] == [3, 4, 6, 3]
+    assert encoder.get_submodule("layer4").get_parameter("2.conv3.weight").shape == (2048, 512, 1, 1)

@@ -8,19 +8,21 @@ from gridloom.core.errors import ConfigError
 from gridloom.core.settings import RunConfig, TrainConfig
 from gridloom.grid.prepare import GridConfig
 
-__all__ = ["PRESETS", "ModelConfig", "SemanticConfig"]
+__all__ = ["PRESETS", "AugmentConfig", "ContrastConfig", "MaskConfig", "ModelConfig", "SemanticConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Architecture of the autoencoder."""
 
-    arch: Literal["resnet18"] = "resnet18"
-    """Layout of the encoder's residual blocks."""
+    arch: Literal["resnet18", "resnet50"] = "resnet18"
+    """Layout of the encoder's residual blocks; resnet50 costs about two and a half times as much."""
+    latent: Literal["vector", "map"] = "vector"
+    """One vector for a window, or a map of vectors with an eighth of its cells along each axis (video, stitching)."""
     input_channels: int = 0
     """Data channels (the plane that tells missing cells is not counted); 0 takes the number of variables."""
     latent_dim: int = 768
-    """Size of the latent vector."""
+    """Size of the latent vector, of a latent map at each place."""
     width: int = 64
     """Channels of the first layer; the others follow by doubling. 64 is the usual ResNet."""
     norm: Literal["group", "batch"] = "group"
@@ -34,6 +36,82 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskConfig:
+    """Hiding blocks from the encoder while training; they are asked back with the rest."""
+
+    share: float = 0.0
+    """Share of the blocks that are hidden; 0 hides none."""
+    block: int = 8
+    """Cells of a block along each axis."""
+
+    def __post_init__(self) -> None:
+        """Refuse what hides everything or nothing."""
+        if not 0 <= self.share < 1 or self.block < 1:
+            raise ConfigError(
+                f"mask.share must be at least 0 and below 1, mask.block at least 1, got {self.share} and {self.block}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How two views of a window differ; 0 (zoom: 1) leaves a change out."""
+
+    zoom: float = 1.5
+    """Largest magnification; a view is a part of the window, anywhere in it."""
+    shift: float = 0.0
+    """Largest shift beyond the window, as a share of its size; what comes in is missing."""
+    rotate: float = 0.0
+    """Largest rotation in degrees, either way; what comes in at the corners is missing."""
+    flip: bool = False
+    """Flip up-down and left-right at random."""
+    gain: float = 0.1
+    """Standard deviation of the logarithm of a factor."""
+    offset: float = 0.1
+    """Standard deviation of a constant that is added, in normalized units."""
+    noise: float = 0.1
+    """Standard deviation of noise in each cell, in normalized units."""
+    hide: float = 0.1
+    """Share of blocks that become missing."""
+    hide_block: int = 8
+    """Cells of such a block along each axis."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no change of a view."""
+        for name in ("shift", "rotate", "gain", "offset", "noise"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"contrast.augment.{name} must be 0 or more, got {getattr(self, name)}")
+        if not self.zoom >= 1:
+            raise ConfigError(f"contrast.augment.zoom must be 1 or more, got {self.zoom}")
+        if not 0 <= self.hide < 1 or self.hide_block < 1:
+            raise ConfigError(
+                f"contrast.augment.hide must be at least 0 and below 1, hide_block at least 1, "
+                f"got {self.hide} and {self.hide_block}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastConfig:
+    """Learning from two views of a window: alike to each other, unlike all others of the batch."""
+
+    weight: float = 0.0
+    """Weight of this loss beside reconstruction; 0 turns it off."""
+    temperature: float = 0.2
+    """Divides the similarities; low looks at the most similar others alone."""
+    projection: int = 64
+    """Size of the space in which views are compared; its network is not part of the encoder."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """How views differ."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed."""
+        if not self.weight >= 0 or not self.temperature > 0 or self.projection < 1:
+            raise ConfigError(
+                f"contrast: weight must be 0 or more, temperature above 0, projection at least 1, "
+                f"got {self.weight}, {self.temperature}, {self.projection}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SemanticConfig(RunConfig):
     """Train an autoencoder on gridded data and get its encoder out."""
 
@@ -44,7 +122,25 @@ class SemanticConfig(RunConfig):
     loss: Literal["mse", "smooth_l1"] = "mse"
     """Error of a cell; smooth_l1 is less moved by outliers."""
     flip: bool = False
-    """Flip training windows up-down and left-right at random: four times the data, where that makes sense."""
+    """Flip training windows up-down and left-right at random: four times the data, where that makes sense.
+    (With `contrast`, its own `augment.flip` counts.)"""
+    reconstruct: float = 1.0
+    """Weight of reconstruction beside `contrast`; 0 leaves the encoder to the contrast, the decoder still learns."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    """Blocks hidden from the encoder."""
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    """Views of a window told apart from others."""
+
+    def __post_init__(self) -> None:
+        """Refuse losses that do not go together."""
+        super().__post_init__()
+        if not self.reconstruct >= 0 or (self.reconstruct == 0 and self.contrast.weight == 0):
+            raise ConfigError(f"reconstruct must be above 0, or 0 with a contrast.weight, got {self.reconstruct}")
+        if self.contrast.weight and self.train.accumulate > 1:
+            raise ConfigError(
+                f"contrast compares the samples of a whole batch: train.accumulate must be 1, "
+                f"got {self.train.accumulate}; lower train.batch_size instead"
+            )
 
 
 def default() -> SemanticConfig:

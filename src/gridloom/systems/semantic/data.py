@@ -14,7 +14,7 @@ from gridloom.core.system import Trained
 from gridloom.grid.normalize import Normalizer
 from gridloom.grid.prepare import GridParts, prepare_grid, stack_windows, with_variables
 from gridloom.systems.semantic.config import SemanticConfig
-from gridloom.systems.semantic.objective import Reconstruction
+from gridloom.systems.semantic.objective import SelfSupervised
 
 __all__ = ["Reconstructor", "prepare", "resolve"]
 
@@ -69,7 +69,7 @@ class Reconstructor:
 
     def __init__(self, trained: Trained[SemanticConfig]) -> None:
         objective = trained.objective
-        assert isinstance(objective, Reconstruction)
+        assert isinstance(objective, SelfSupervised)
         self.model = objective.autoencoder.eval()
         self.normalizer = Normalizer.from_json(trained.normalizer)
         self.variables = trained.config.data.variables

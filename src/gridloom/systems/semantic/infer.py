@@ -16,7 +16,7 @@ _STEM, _PROJECT = "stem.0.weight", "head.project.weight"
 def infer_model_config(
     path: Path | str, tensors: Mapping[str, Tensor], *, input_channels: int | None = None, latent_dim: int | None = None
 ) -> ModelConfig:
-    """Read channels, width, latent size and kind of normalization off an encoder's tensors.
+    """Read layout, channels, width, latent and kind of normalization off an encoder's tensors.
 
     Args:
         path: Where they come from, for messages.
@@ -27,11 +27,12 @@ def infer_model_config(
     Raises:
         CheckpointError: They are not those of this encoder, or the caller believes something else.
     """
-    for name, axes in ((_STEM, 4), (_PROJECT, 2)):
-        if name not in tensors or tensors[name].ndim != axes:
+    for name, axes in ((_STEM, (4,)), (_PROJECT, (2, 4))):
+        if name not in tensors or tensors[name].ndim not in axes:
             shape = list(tensors[name].shape) if name in tensors else "nothing"
             raise CheckpointError(
-                f"{path}: not the weights of gridloom's encoder: {name} has {axes} axes there, here {shape}"
+                f"{path}: not the weights of gridloom's encoder: {name} has {' or '.join(map(str, axes))} axes there, "
+                f"here {shape}"
             )
     width, planes = tensors[_STEM].shape[:2]
     found = {"input_channels": int(planes) - 1, "latent_dim": int(tensors[_PROJECT].shape[0])}
@@ -44,5 +45,10 @@ def infer_model_config(
         raise CheckpointError(
             f"{path}: {_STEM} is {list(tensors[_STEM].shape)}; the stem takes data channels + 1 planes"
         )
-    norm = "batch" if "stem.1.running_mean" in tensors else "group"
-    return ModelConfig(width=int(width), norm=norm, **found)  # type: ignore[arg-type]
+    return ModelConfig(
+        arch="resnet50" if "layer1.0.conv3.weight" in tensors else "resnet18",
+        latent="map" if tensors[_PROJECT].ndim == 4 else "vector",
+        width=int(width),
+        norm="batch" if "stem.1.running_mean" in tensors else "group",
+        **found,
+    )

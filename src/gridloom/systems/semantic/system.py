@@ -11,7 +11,7 @@ from gridloom.systems.semantic.config import PRESETS, SemanticConfig
 from gridloom.systems.semantic.data import Reconstructor, prepare, resolve
 from gridloom.systems.semantic.figures import reconstructions
 from gridloom.systems.semantic.model import ResNetEncoder
-from gridloom.systems.semantic.objective import Reconstruction
+from gridloom.systems.semantic.objective import SelfSupervised
 
 __all__ = ["SYSTEM"]
 
@@ -43,7 +43,7 @@ SYSTEM: System[SemanticConfig] = System(
     monitor="loss",
     resolve=resolve,
     prepare=prepare,
-    objective=Reconstruction,
+    objective=SelfSupervised,
     encoder=_encoder,
     predictor=Reconstructor,
     baselines={"mean field": _mean_field, "block means": _block_mean, "PCA": _pca},

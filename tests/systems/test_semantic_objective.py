@@ -1,0 +1,127 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from gridloom.core.batch import Batch, Field
+from gridloom.core.errors import ConfigError
+from gridloom.core.random import window_keys
+from gridloom.core.settings import TrainConfig
+from gridloom.grid.prepare import GridConfig
+from gridloom.systems.semantic import SYSTEM, ContrastConfig, MaskConfig, ModelConfig, SelfSupervised, SemanticConfig
+from tests.contract.processes import train_in_child, train_on_ranks
+from tests.contract.test_battery import losses
+
+SMALL = ModelConfig(input_channels=1, latent_dim=16, width=4)
+CONTRAST = ContrastConfig(weight=1.0)
+
+
+def objective(**changes) -> SelfSupervised:
+    torch.manual_seed(0)
+    return SelfSupervised(SemanticConfig(model=SMALL, **changes))
+
+
+def batch_of(values: Tensor, valid: Tensor | None = None, epoch: int = 0) -> Batch:
+    count = len(values)
+    return Batch(
+        fields={"image": Field.of(values, valid)},
+        features={},
+        window=torch.arange(count),
+        key=window_keys(0, epoch, range(count)),
+    )
+
+
+def fields(count: int = 4) -> Tensor:
+    return torch.randn(count, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mask": MaskConfig(share=0.5)}, {"contrast": CONTRAST}, {"contrast": CONTRAST, "reconstruct": 0.0}]
+)
+def test_hidden_values_change_no_loss_and_no_gradient(changes: dict) -> None:
+    x = fields()
+    valid = torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) > 0.4
+    found = []
+    for hidden in (0.0, 1e6, torch.nan):
+        model = objective(**changes)
+        loss = model(batch_of(torch.where(valid, x, hidden), valid)).loss
+        loss.sum().backward()
+        found.append(
+            [loss.detach(), *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)]
+        )
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_a_mask_hides_from_the_encoder_while_training_and_never_afterwards() -> None:
+    model = objective(mask=MaskConfig(share=0.5))
+    plain = objective()
+    x = batch_of(fields())
+    assert not torch.allclose(model(x).loss, plain(x).loss)
+    assert torch.equal(model.eval()(x).loss, plain.eval()(x).loss)
+    again = batch_of(fields(), epoch=1)
+    assert not torch.equal(model.train()(x).loss, model(again).loss)  # another epoch, other blocks
+
+
+def test_what_a_mask_hides_is_scored() -> None:
+    """The error of hidden cells counts: with all blocks but one hidden, it is most of the loss."""
+    model = objective(mask=MaskConfig(share=15 / 16))
+    x = torch.zeros(1, 1, 32, 32) + 5.0
+    assert model(batch_of(x)).loss.item() > 10
+
+
+def test_without_weight_reconstruction_moves_the_decoder_alone() -> None:
+    model = objective(contrast=CONTRAST, reconstruct=0.0)
+    step = model(batch_of(fields()))
+    error = step.metrics["rmse"]
+    (step.loss - step.metrics["contrast"]).sum().backward(retain_graph=True)
+    with_error = [parameter.grad.clone() for parameter in model.autoencoder.decoder.parameters()]
+    assert any(gradient.any() for gradient in with_error) and (error > 0).all()
+    model.zero_grad()
+    latent = model.encoder.latent(batch_of(fields()).fields["image"])
+    rebuilt, _ = model._reconstruct(latent.detach(), batch_of(fields()).fields["image"])
+    rebuilt.sum().backward()
+    assert all(parameter.grad is None for parameter in model.encoder.parameters())
+
+
+def test_contrast_with_accumulation_is_refused() -> None:
+    with pytest.raises(ConfigError, match="compares the samples of a whole batch"):
+        SemanticConfig(contrast=CONTRAST, train=TrainConfig(accumulate=2))
+
+
+@pytest.mark.parametrize("latent", ["vector", "map"])
+def test_contrast_brings_views_of_a_sample_together(latent: str) -> None:
+    torch.manual_seed(0)
+    config = SemanticConfig(model=replace(SMALL, latent=latent), contrast=CONTRAST, reconstruct=0.0)
+    model = SelfSupervised(config)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    smooth = torch.nn.functional.interpolate(fields(16)[..., :4, :4], scale_factor=8.0, mode="bilinear")
+    found = []
+    for epoch in range(40):
+        step = model(batch_of(smooth, epoch=epoch))
+        found.append(float(step.metrics["contrast"].mean()))
+        optimizer.zero_grad()
+        step.loss.mean().backward()
+        optimizer.step()
+    assert found[-1] < 0.6 * found[0]
+
+
+def contrasting() -> SemanticConfig:
+    return SemanticConfig(
+        data=GridConfig(path="digits", window=(32, 32), stride=(32, 32), split_dim="sample"),
+        model=SMALL,
+        contrast=CONTRAST,
+        train=TrainConfig(steps=4, batch_size=8, validate_every=0, warmup_steps=0, log_every=1, tensorboard=False),
+    )
+
+
+CONTRASTING = replace(SYSTEM, name="contrasting", presets={"default": contrasting})
+
+
+def test_two_ranks_contrast_with_each_others_samples(tmp_path: Path) -> None:
+    assert train_in_child(CONTRASTING, tmp_path / "one") == 0
+    train_on_ranks(CONTRASTING, tmp_path / "two", 2)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    assert len(losses(tmp_path / "one")) == 4
