@@ -1,6 +1,6 @@
 """Train an autoencoder on sea-surface fields with missing cells, get its encoder out, and see which months are alike.
 
-Runs in about half a minute on a laptop: `python examples/semantic.py`. The model is small and trained briefly; raise
+Runs in about half a minute on a laptop: `python months.py`. The model is small and trained briefly; raise
 `train.steps` for one that is of use.
 """
 
