@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def test_contrast_brings_views_of_a_sample_together(latent: str) -> None:
         optimizer.zero_grad()
         step.loss.mean().backward()
         optimizer.step()
-    assert found[-1] < 0.6 * found[0]
+    assert sum(found[-5:]) / 5 < 0.75 * math.log(2 * 16 - 1), "against telling nothing apart"
 
 
 def contrasting() -> SemanticConfig:
