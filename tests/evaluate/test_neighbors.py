@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gridloom.core.errors import DataError
-from gridloom.evaluate import neighbors
+from gridloom.evaluate import exact
 from gridloom.evaluate.neighbors import mean_pairwise, nearest, project
 
 generator = np.random.default_rng(0)
@@ -23,11 +23,12 @@ def similarities(metric):
 def test_neighbors_equal_a_slow_search_whatever_the_block_size(metric, monkeypatch):
     expected = similarities(metric)
     order = np.argsort(-expected, axis=1)[:, :6]
-    for entries in (4_000_000, 120, 1):
-        monkeypatch.setattr(neighbors, "_BLOCK_ENTRIES", entries)
+    for rows, columns in ((16_384, 256), (12, 4), (1, 1)):
+        monkeypatch.setattr(exact, "_ROWS", rows)
+        monkeypatch.setattr(exact, "_QUERIES", columns)
         indices, found = nearest(ITEMS, QUERIES, 6, metric=metric)
         np.testing.assert_array_equal(indices, order)
-        np.testing.assert_allclose(found, np.take_along_axis(expected, order, axis=1), atol=1e-6)
+        np.testing.assert_allclose(found, np.take_along_axis(expected, order, axis=1), atol=1e-12)
 
 
 def test_cosine_ignores_length_and_euclidean_does_not():

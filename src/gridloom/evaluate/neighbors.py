@@ -1,19 +1,15 @@
 """Nearest neighbors by exact search, and embeddings drawn in the plane."""
 
-from typing import Literal
-
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
 from gridloom.core.errors import DataError
 from gridloom.evaluate.baselines.pca import principal_components
+from gridloom.evaluate.exact import ExactSearch, Hidden, Metric
 
 __all__ = ["mean_pairwise", "nearest", "project"]
-
-_BLOCK_ENTRIES = 4_000_000
-"""Entries of the matrix of similarities that are held at a time."""
 
 
 def nearest(
@@ -21,9 +17,9 @@ def nearest(
     queries: Shaped[np.ndarray, "queries query_features"],
     k: int,
     *,
-    metric: Literal["cosine", "euclidean"] = "cosine",
+    metric: Metric = "cosine",
     exclude: Int64[np.ndarray, " queries"] | None = None,
-) -> tuple[Int64[np.ndarray, "queries k"], Float[np.ndarray, "queries k"]]:
+) -> tuple[Int64[np.ndarray, "queries k"], Float64[np.ndarray, "queries k"]]:
     """Find the k most similar items of each query, exactly.
 
     Args:
@@ -35,24 +31,15 @@ def nearest(
         exclude: One item per query that is not to be found: itself.
 
     Returns:
-        Indices of the neighbors, the most similar first, and their similarities.
+        Indices of the neighbors, the most similar first (see `ExactSearch.top`), and their similarities.
 
     Raises:
         DataError: Widths differ, k is too large, or a number is not finite.
     """
     _check(embeddings, queries, k, len(embeddings) - (exclude is not None))
-    items, wanted = _prepare(embeddings, metric), _prepare(queries, metric)
-    rows = max(1, _BLOCK_ENTRIES // len(items))
-    indices = np.zeros((len(wanted), k), dtype=np.int64)
-    similarities = np.zeros((len(wanted), k), dtype=np.float32)
-    for start in range(0, len(wanted), rows):
-        part = slice(start, start + rows)
-        similarity = wanted[part] @ items.T if metric == "cosine" else -torch.cdist(wanted[part], items)
-        if exclude is not None:
-            similarity.scatter_(1, torch.from_numpy(exclude[part])[:, None], -torch.inf)
-        value, index = similarity.topk(k, dim=1)
-        indices[part], similarities[part] = index.numpy(), value.numpy()
-    return indices, similarities
+    own = None if exclude is None else torch.from_numpy(exclude)
+    hidden: Hidden | None = None if own is None else lambda query, item: own[query] == item
+    return ExactSearch(embeddings, metric).top(queries, k, hidden=hidden)
 
 
 def mean_pairwise(embeddings: Shaped[np.ndarray, "items features"]) -> float:
@@ -94,13 +81,6 @@ def _check(embeddings: np.ndarray, queries: np.ndarray, k: int, most: int) -> No
     for what, values in (("embeddings", embeddings), ("queries", queries)):
         if not np.isfinite(values).all():
             raise DataError(f"{what}: {int((~np.isfinite(values)).any(axis=1).sum())} rows are not finite; drop them")
-
-
-def _prepare(values: np.ndarray, metric: str) -> Tensor:
-    """Unit vectors in float32 for cosine; float64 for distances, whose fast formula subtracts large squares."""
-    if metric == "cosine":
-        return _unit(torch.from_numpy(np.array(values, dtype=np.float32)))
-    return torch.from_numpy(np.array(values, dtype=np.float64))
 
 
 def _unit(vectors: Tensor) -> Tensor:
