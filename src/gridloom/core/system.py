@@ -98,6 +98,9 @@ class System(Generic[C]):
             config.yaml holds, and resolving it again changes nothing.
         prepare: Reads data and cuts it into parts.
         objective: Builds the untrained objective.
+        initialize: Sets in an untrained objective what comes from elsewhere (pretrained weights, statistics of the
+            training part), once before the first step; not when a run goes on, nor when an artifact is loaded, since
+            weights and buffers then come from there. None if there is nothing to set.
         encoder: Builds the untrained encoder; its weights are those of `objective.encoder`. None if the system has
             none.
         predictor: Makes a trained model answer questions.
@@ -114,6 +117,7 @@ class System(Generic[C]):
     resolve: Callable[[C], C] = _unchanged
     prepare: Callable[[C], Prepared]
     objective: Callable[[C], Objective]
+    initialize: Callable[[Objective, C, Prepared], None] | None = None
     encoder: Callable[[C], Encoder] | None = None
     predictor: Callable[[Trained[C]], Predictor] | None = None
     baselines: Mapping[str, Callable[[C, Dataset], Predictor | None]] = field(default_factory=dict)

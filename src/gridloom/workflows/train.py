@@ -168,6 +168,8 @@ def _train_and_finish(
 ) -> RunResult:
     torch.manual_seed(config.seed)
     objective = system.objective(config)
+    if system.initialize is not None and not any((folder / "checkpoints").glob("step-*")):
+        system.initialize(objective, config, prepared)
     record = {
         "system": system.name,
         "config": to_dict(config),
