@@ -110,7 +110,7 @@ def _add_code(add: Add, canary: Path) -> None:
     add(
         "hidden_global.pth",
         "a forbidden name behind an allowed one",
-        "STACK_GLOBAL",
+        "posix.mkdir",
         _torch_zip(_hidden_global(canary)),
     )
     module = torch.nn.Linear(2, 2)
