@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "EmbeddingIndex",
     "Field",
     "GridloomError",
     "SemanticEncoder",
@@ -18,15 +19,19 @@ __all__ = [
     "encode_data",
     "evaluate_model",
     "extract_encoder",
+    "find_duplicates",
+    "find_outliers",
     "locate",
     "open_grid",
     "save_grid",
+    "search_embeddings",
     "train_system",
 ]
 
 # The verbs as functions have longer names than on the command line: `gridloom.train` is a package.
 _PLACES = {
     "Batch": "gridloom.core.batch:Batch",
+    "EmbeddingIndex": "gridloom.encoders.index:EmbeddingIndex",
     "Field": "gridloom.core.batch:Field",
     "GridloomError": "gridloom.core.errors:GridloomError",
     "SemanticEncoder": "gridloom.encoders.encoder:SemanticEncoder",
@@ -38,9 +43,12 @@ _PLACES = {
     "encode_data": "gridloom.workflows.encode:encode",
     "evaluate_model": "gridloom.workflows.evaluate:evaluate",
     "extract_encoder": "gridloom.encoders.extract:extract_encoder",
+    "find_duplicates": "gridloom.workflows.search:find_duplicates",
+    "find_outliers": "gridloom.workflows.search:find_outliers",
     "locate": "gridloom.workflows.locate:locate",
     "open_grid": "gridloom.grid.read:open_grid",
     "save_grid": "gridloom.grid.write:save_grid",
+    "search_embeddings": "gridloom.workflows.search:search",
     "train_system": "gridloom.workflows.train:train",
 }
 
@@ -50,12 +58,15 @@ if TYPE_CHECKING:
     from gridloom.core.system import System
     from gridloom.encoders.encoder import SemanticEncoder, create_semantic_encoder
     from gridloom.encoders.extract import extract_encoder
+    from gridloom.encoders.index import EmbeddingIndex
     from gridloom.grid.read import open_grid
     from gridloom.grid.write import save_grid
     from gridloom.workflows.encode import encode as encode_data
     from gridloom.workflows.evaluate import evaluate as evaluate_model
     from gridloom.workflows.figures import figures as draw_figures
     from gridloom.workflows.locate import locate
+    from gridloom.workflows.search import find_duplicates, find_outliers
+    from gridloom.workflows.search import search as search_embeddings
     from gridloom.workflows.train import configure
     from gridloom.workflows.train import train as train_system
 

@@ -15,6 +15,7 @@ VERBS = {
     "train": "train a system on data; again with the same --output goes on where it was",
     "extract": "get the encoder out of a checkpoint, as an artifact or a .pth file",
     "encode": "turn a dataset into embeddings with coordinates",
+    "search": "find embeddings near a query, those that repeat others, those that are like none",
     "evaluate": "score a model beside the dumb baselines on held-out data",
     "locate": "say where something is in images, how certain, and where else",
     "figures": "draw the pictures of a run, as PNG and SVG, with a gallery",

@@ -9,6 +9,8 @@ import xarray as xr
 
 from gridloom.core.contracts import FieldSpec
 from gridloom.core.errors import DataError
+from gridloom.encoders.fingerprint import fingerprint
+from gridloom.encoders.places import CELL
 from gridloom.grid.axes import spatial_dims
 from gridloom.grid.normalize import Normalizer, fit_normalizer
 from gridloom.grid.prepare import open_fields
@@ -97,6 +99,7 @@ def _with_coordinates(
         along = np.take(np.moveaxis(grid, axis, 0).reshape(shape[axis], -1), 0, axis=1)
         attributes = dict(dataset[dim].attrs) if dim in dataset.coords else {}
         coordinates[dim] = (dim, centers[dim][along], attributes)
+        coordinates[f"{CELL}{dim}"] = (dim, windows.starts[dim], {"long_name": "first cell of the window"})
     sizes = {f"window_{dim}": windows.sizes[dim] for dim in windows.dims}
     info = encoder.get_model_info()
     return xr.DataArray(
@@ -107,6 +110,7 @@ def _with_coordinates(
         attrs={
             "long_name": f"embedding of {', '.join(info['variables']) or 'a window'}",
             "system": info["system"],
+            "encoder_sha256": fingerprint(encoder.encoder, encoder._normalizer_record),
             **sizes,
         },
     )

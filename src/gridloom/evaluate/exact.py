@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64, Shaped
+from jaxtyping import Bool, Float64, Int64, Shaped
 from torch import Tensor
 
 from gridloom.core.errors import DataError
@@ -56,15 +56,15 @@ class ExactSearch:
         self._scale = torch.ones(len(values), dtype=torch.float64)
         self._bias = torch.empty(len(values), dtype=torch.float64)
         total, longest = torch.zeros(values.shape[1], dtype=torch.float64), 0.0
-        for part in self._parts():
+        for part in self.parts():
             length = _checked_length(self._values[part].double())
             if metric == "cosine":
                 self._scale[part] = torch.where(length > 0, 1 / length, 0.0)
-            total += self._unit(part).sum(dim=0)
+            total += self.units(part).sum(dim=0)
             longest = max(longest, float((length * self._scale[part]).max()))
         self._center, self._longest = total / len(values), longest
-        for part in self._parts():
-            rows = self._unit(part)
+        for part in self.parts():
+            rows = self.units(part)
             self._bias[part] = rows @ self._center if metric == "cosine" else (rows - self._center).square().sum(1) / -2
 
     def __len__(self) -> int:
@@ -81,10 +81,14 @@ class ExactSearch:
         length = _checked_length(prepared)[:, None]
         return prepared / torch.where(length > 0, length, 1.0) if self.metric == "cosine" else prepared
 
-    def units(self) -> Iterator[Float[Tensor, "rows features"]]:
-        """Go through the rows in float32, of length 1 where the metric is cosine, a block at a time."""
-        for part in self._parts():
-            yield self._unit(part).float()
+    def parts(self) -> Iterator[slice]:
+        """Cut the rows into blocks."""
+        for start in range(0, len(self), _ROWS):
+            yield slice(start, min(start + _ROWS, len(self)))
+
+    def units(self, part: slice | Int64[Tensor, " rows"]) -> Float64[Tensor, "rows features"]:
+        """Return some rows in float64, of length 1 where the metric is cosine."""
+        return self._values[part].double() * self._scale[part, None]
 
     def top(
         self, queries: Shaped[np.ndarray, "queries features"], k: int, *, hidden: Hidden | None = None
@@ -142,7 +146,7 @@ class ExactSearch:
         for start in range(0, len(self), _QUERIES):
             rows = torch.arange(start, min(start + _QUERIES, len(self)))
             kept = torch.nonzero(repeated[:start] < 0)[:, 0]
-            for others in kept.split(_ROWS) if len(kept) else ():
+            for others in torch.split(kept, _ROWS) if len(kept) else ():
                 left = rows[repeated[rows] < 0]
                 near = self._near(left, others, threshold, hidden)
                 repeated[left] = torch.where(near.any(dim=1), others[near.int().argmax(dim=1)], -1)
@@ -154,13 +158,9 @@ class ExactSearch:
                     repeated[row] = left[first.int().argmax()]
         found = torch.nonzero(repeated >= 0)[:, 0]
         similarity = torch.full((len(self),), torch.nan, dtype=torch.float64)
-        for part in found.split(_ROWS):
-            similarity[part] = self._compare(self._unit(part), torch.arange(len(part)), repeated[part])
+        for part in torch.split(found, _ROWS):
+            similarity[part] = self._compare(self.units(part), torch.arange(len(part)), repeated[part])
         return repeated.numpy(), similarity.numpy()
-
-    def _parts(self) -> Iterator[slice]:
-        for start in range(0, len(self._values), _ROWS):
-            yield slice(start, min(start + _ROWS, len(self._values)))
 
     def _top(self, query: Tensor, numbers: Tensor, k: int, hidden: Hidden | None) -> tuple[Tensor, Tensor]:
         centered = query - self._center
@@ -177,7 +177,7 @@ class ExactSearch:
         """Return the rows with the highest scores (-1 where there are no more), and the lowest of these scores."""
         best = torch.empty(len(centered), 0, dtype=centered.dtype)
         index = torch.empty(len(centered), 0, dtype=torch.int64)
-        for part in self._parts():
+        for part in self.parts():
             rows = torch.arange(part.start, part.stop)
             score = self._score(centered, part)
             if hidden is not None:
@@ -191,15 +191,17 @@ class ExactSearch:
 
     def _score(self, centered: Tensor, part: slice | Tensor) -> Tensor:
         """Similarity but for a constant of the query: the cosine, or half the squared distance with a minus."""
-        product = centered @ self._values[part].to(centered.dtype).T
+        product: Tensor = centered @ self._values[part].to(centered.dtype).T
         scale, bias = self._scale[part].to(centered.dtype), self._bias[part].to(centered.dtype)
-        return torch.addcmul(bias, product, scale, out=product)
+        score: Tensor = torch.addcmul(bias, product, scale, out=product)
+        return score
 
     def _as_score(self, similarity: Tensor, centered: Tensor) -> Tensor:
         """Turn similarities, one per query, into the scores that `_score` gives without rounding."""
         if self.metric == "cosine":
             return similarity
-        return (centered @ self._center) + centered.square().sum(dim=1) / 2 - similarity.square() / 2
+        score: Tensor = (centered @ self._center) + centered.square().sum(dim=1) / 2 - similarity.square() / 2
+        return score
 
     def _rounding(self, centered: Tensor) -> Tensor:
         """Bound of the error of a float32 score: that of a dot product in any order, of the bias, of underflow.
@@ -207,16 +209,15 @@ class ExactSearch:
         Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 3.1.
         """
         unit = 2.0**-24 if torch.get_float32_matmul_precision() == "highest" else 2.0**-8
-        length = torch.linalg.vector_norm(centered, dim=1) * self._longest
-        smallest = torch.finfo(torch.float32).tiny * self._scale.max()
-        return unit * ((self.num_features + 8) * length + 4 * self._bias.abs().max()) + self.num_features * smallest
+        products = torch.linalg.vector_norm(centered, dim=1) * self._longest
+        underflow = torch.finfo(torch.float32).tiny * self._scale.max()
+        return unit * ((self.num_features + 8) * products + 4 * self._bias.abs().max()) + self.num_features * underflow
 
     def _compare(self, query: Tensor, which: Tensor, rows: Tensor) -> Float64[Tensor, " pairs"]:
         """Similarity of pairs of a prepared query and a row, each by itself, in float64."""
         parts = []
-        for chosen, row in zip(
-            *(x.split(max(1, _PAIR_ENTRIES // self.num_features)) for x in (which, rows)), strict=True
-        ):
+        step = max(1, _PAIR_ENTRIES // self.num_features)
+        for chosen, row in zip(torch.split(which, step), torch.split(rows, step), strict=True):
             left, right = query[chosen], self._values[row].double()
             if self.metric == "cosine":
                 parts.append(((left * right).sum(dim=1) * self._scale[row]).clamp(-1.0, 1.0))
@@ -228,7 +229,7 @@ class ExactSearch:
         self, rows: Tensor, others: Tensor, threshold: float, hidden: Hidden | None
     ) -> Bool[Tensor, "rows others"]:
         """Whether rows are as similar as the threshold to others that come before them."""
-        query = self._unit(rows)
+        query = self.units(rows)
         centered = query - self._center
         floor = self._as_score(torch.full((len(rows),), threshold, dtype=torch.float64), centered)[:, None]
         margin = (self._rounding(centered) + _TIE)[:, None]
@@ -238,11 +239,8 @@ class ExactSearch:
             allowed &= ~hidden(rows[:, None], others[None])
         which, other = torch.nonzero(~near & ~(score < floor - margin) & allowed, as_tuple=True)
         near[which, other] = self._compare(query, which, others[other]) >= threshold - _TIE
-        return near & allowed
-
-    def _unit(self, part: slice | Tensor) -> Float64[Tensor, "rows features"]:
-        """Some rows in float64, of length 1 where the metric is cosine."""
-        return self._values[part].double() * self._scale[part, None]
+        near &= allowed
+        return near
 
 
 def _as_tensor(values: np.ndarray) -> Tensor:
@@ -253,7 +251,7 @@ def _as_tensor(values: np.ndarray) -> Tensor:
 
 def _checked_length(vectors: Tensor) -> Tensor:
     """Length of each vector; refuse what float32 cannot multiply."""
-    length = torch.linalg.vector_norm(vectors, dim=1)
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=1)
     if not (length <= _LONGEST).all():
         raise DataError(
             f"a vector of length {float(length.max()):.3g} cannot be searched (at most 1e18); scale it down"
