@@ -15,7 +15,7 @@ class Extract:
     """Get the encoder out of a checkpoint: a run folder, or a file of weights however it was wrapped."""
 
     checkpoint: tyro.conf.Positional[Path]
-    """Run folder, artifact, checkpoint folder, .pth, .ckpt or .safetensors file."""
+    """Run folder, artifact, checkpoint folder (also a sharded one), .pth, .ckpt or .safetensors file."""
     output: Path | None = None
     """Artifact folder, or a .pth file; beside the checkpoint if not given."""
     input_channels: int | None = None
@@ -28,6 +28,8 @@ class Extract:
     """A folder with everything, or the .pth layout; by the output's suffix if not given."""
     average: bool = False
     """Take averaged weights (EMA) where the file has them."""
+    prefix: str | None = None
+    """What stands before the encoder's names, where a file has several encoders: teacher.encoder."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,6 +46,7 @@ def run(arguments: Sequence[str]) -> int:
         verify=parsed.verify,
         layout=parsed.layout,
         average=parsed.average,
+        prefix=parsed.prefix,
     )
     print_record(
         {

@@ -17,6 +17,7 @@ from gridloom.core.system import System
 from gridloom.encoders.artifact import find_artifact, load_encoder, write_artifact
 from gridloom.encoders.fitting import probe_batch
 from gridloom.encoders.match import check_fit, load_strictly, pick_encoder
+from gridloom.encoders.sharded import METADATA
 from gridloom.encoders.weights import read_weights
 from gridloom.grid.prepare import GridConfig
 from gridloom.systems.semantic.config import SemanticConfig
@@ -67,12 +68,14 @@ def extract_encoder(
     verify: bool = False,
     layout: Layout | None = None,
     average: bool = False,
+    prefix: str | None = None,
 ) -> Extraction:
     """Write the encoder of a checkpoint by itself.
 
     Args:
-        checkpoint: A run folder, an artifact, a checkpoint folder of a run, or a file of weights: a state dict, plain
-            or as wrapped by DDP, torch.compile, FSDP or Lightning, or safetensors.
+        checkpoint: A run folder, an artifact, a checkpoint folder of a run, a folder of torch.distributed.checkpoint,
+            or a file of weights: a state dict, plain or as wrapped by DDP, torch.compile, FSDP or Lightning, or
+            safetensors.
         output: Artifact folder, or a `.pth` file. Default: beside the checkpoint, `NAME_encoder`, with `.pth` if so.
         input_channels: Data channels that the encoder must have; None takes what the weights say.
         latent_dim: Latent size that it must have; None takes what the weights say.
@@ -80,6 +83,7 @@ def extract_encoder(
         layout: `artifact` or `seed` (a `.pth` file with the keys encoder_state_dict, model_config, extracted_from,
             extraction_info). Default: by the output's suffix.
         average: Take averaged weights (EMA) where the file has them.
+        prefix: What stands before the encoder's names, where a file has several encoders: `teacher.encoder`.
 
     Raises:
         CheckpointError: No encoder in it, or it does not fit; never a partly loaded one.
@@ -95,7 +99,7 @@ def extract_encoder(
         raise DataError(f"{output}: --layout seed writes a .pth file, --layout artifact a folder; they do not fit")
     if output.resolve() == checkpoint.resolve():
         raise DataError(f"{output}: the output is the checkpoint itself; choose another")
-    found = _find(checkpoint, input_channels=input_channels, latent_dim=latent_dim, average=average)
+    found = _find(checkpoint, input_channels=input_channels, latent_dim=latent_dim, average=average, prefix=prefix)
     if layout == "seed":
         save_torch(output, seed_layout(found.encoder, checkpoint))
     else:
@@ -113,11 +117,17 @@ def extract_encoder(
     return Extraction(output=output, layout=layout, encoder=found.encoder, verified=verify)
 
 
-def _find(checkpoint: Path, *, input_channels: int | None, latent_dim: int | None, average: bool) -> _Found:
+def _find(
+    checkpoint: Path, *, input_channels: int | None, latent_dim: int | None, average: bool, prefix: str | None
+) -> _Found:
     if not checkpoint.exists():
         raise CheckpointError(f"weights file not found (权重文件不存在): {checkpoint}")
-    if checkpoint.is_file():
-        return encoder_from_file(checkpoint, input_channels=input_channels, latent_dim=latent_dim, average=average)
+    if checkpoint.is_file() or (checkpoint / METADATA).is_file():
+        return encoder_from_file(
+            checkpoint, input_channels=input_channels, latent_dim=latent_dim, average=average, prefix=prefix
+        )
+    if average or prefix is not None:
+        raise DataError(f"{checkpoint}: has one encoder; --average and --prefix choose among those of a foreign file")
     folder = _checkpoint_folder(checkpoint)
     if folder is not None:
         found = _from_checkpoint(folder)
@@ -178,10 +188,15 @@ def _from_checkpoint(folder: Path) -> _Found:
 
 
 def encoder_from_file(
-    path: Path, *, input_channels: int | None = None, latent_dim: int | None = None, average: bool = False
+    path: Path,
+    *,
+    input_channels: int | None = None,
+    latent_dim: int | None = None,
+    average: bool = False,
+    prefix: str | None = None,
 ) -> _Found:
-    """Load the semantic system's encoder from a file of weights, its sizes read off the weights."""
-    tensors = pick_encoder(path, read_weights(path), average=average)
+    """Load the semantic system's encoder from a file (or sharded folder) of weights, its sizes read off the weights."""
+    tensors = pick_encoder(path, read_weights(path), average=average, prefix=prefix)
     model = infer_model_config(path, tensors, input_channels=input_channels, latent_dim=latent_dim)
     system = get_system("semantic")
     config = replace(SemanticConfig(), model=model, data=GridConfig())

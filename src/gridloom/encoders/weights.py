@@ -26,6 +26,7 @@ __all__ = ["check_values", "read_weights"]
 
 _MAX_DEPTH = 12
 _MAX_WALK = 20_000_000  # 40 for each key and one for each character of a name: dictionaries may hold each other often
+_MAX_TENSORS = 20_000
 _MAX_HEADER_BYTES = 100 * 1024 * 1024
 _MAPPINGS = {DICTIONARY, "collections.OrderedDict", "collections.defaultdict"}
 
@@ -113,7 +114,8 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(_MAX_HEADER_BYTES, path.stat().st_size):
+            if length > min(_MAX_TENSORS = 20_000
+_MAX_HEADER_BYTES, path.stat().st_size):
                 raise ValueError(f"its header claims {length} bytes, the file has {path.stat().st_size}")
             json.loads(file.read(length), object_pairs_hook=_refuse_duplicate_keys)
         return safetensors.torch.load_file(path)
@@ -131,9 +133,10 @@ def _flatten(path: Path, content: Made) -> dict[str, Made]:
         for key, value in mapping.pairs:
             name = prefix + _text(key)
             walked += 40 + len(name)
-            if depth > _MAX_DEPTH or walked > _MAX_WALK:
+            if depth > _MAX_DEPTH or walked > _MAX_WALK or len(found) > _MAX_TENSORS:
                 raise UnsafeFileError(
-                    f"{path}: dictionaries nested more than {_MAX_DEPTH} deep, or in a circle; refused"
+                    f"{path}: dictionaries nested more than {_MAX_DEPTH} deep or in a circle, or more than "
+                    f"{_MAX_TENSORS} tensors; refused"
                 )
             if not isinstance(value, Made):
                 continue
