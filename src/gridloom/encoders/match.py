@@ -129,8 +129,8 @@ def _refuse_parts(path: Path | str, names: Iterable[str]) -> None:
     parts = still_in_parts(names)
     if parts:
         raise CheckpointError(
-            f"{path}: {len(parts)} tensors are parts of weights, as of spectral_norm or pruning ({_some(parts)}); how to "
-            f"join them is not in the file: call remove_parametrizations, remove_spectral_norm or prune.remove on the "
+            f"{path}: {len(parts)} tensors are parts of weights, as of spectral_norm or pruning ({_some(parts)}); how "
+            f"to join them is not in the file: call remove_parametrizations, remove_spectral_norm or prune.remove on the "
             f"model and save its state dict"
         )
 
