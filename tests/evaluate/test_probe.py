@@ -108,6 +108,54 @@ def test_float_labels_are_regressed():
     assert found["ridge"].unit == "months"
 
 
+def test_given_folds_test_what_they_name_and_average_over_repetitions():
+    values, labels = classes(90, distance=1.5)
+    order = np.random.default_rng(4).permutation(90)
+    splits = [(order[:40], order[40:80]), (order[40:80], order[:40]), (order[10:50], order[50:80])]
+    score = by_group(probe({"a": values}, labels, folds=splits, blocks=np.arange(90), data="toy", split="test"), "a")
+    wrong = {}
+    for train, test in splits:
+        for i in test:
+            nearest = min(train, key=lambda j: np.sum((values[i] - values[j]) ** 2))
+            wrong.setdefault(i, []).append(labels[nearest] != labels[i])
+    assert score["1-nn"].num_blocks == len(wrong) == 80  # the ten that are never tested do not count
+    assert score["1-nn"].value == pytest.approx(100 - 100 * np.mean([np.mean(each) for each in wrong.values()]))
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        ([], "at least one fold, got none"),
+        ([(np.arange(10), np.arange(9, 20))], "fold 0: expected each sample once at most"),
+        ([(np.arange(10), np.arange(10, 21))], "fold 0: .* only 0 to 19"),
+        ([(np.arange(10), np.arange(0))], "fold 0: expected samples to train and to test on, got 10 and 0"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(folds, message):
+    with pytest.raises(DataError, match=message):
+        probe({"a": np.zeros((20, 2))}, np.arange(20) % 2, folds=folds, data="toy", split="test")
+
+
+def test_labels_on_a_circle_have_no_jump():
+    generator = np.random.default_rng(5)
+    month = generator.uniform(0, 12, 200)
+    values = np.stack([np.cos(np.pi * month / 6), np.sin(np.pi * month / 6)], axis=1)
+    values += 0.02 * generator.normal(size=values.shape)
+
+    def read(**attributes):
+        labels = xr.DataArray(month, dims="sample", attrs={"units": "months", **attributes})
+        return by_group(probe({"a": values}, labels, data="toy", split="test"), "a", "mae")
+
+    circle, line = read(period=12), read()
+    assert circle["ridge"].value < 0.06 and circle["1-nn"].value < 0.1
+    assert line["ridge"].value > 0.5
+    said = regress_linear(values[:150], month[:150], values[150:], period=12.0)
+    assert (said >= 0).all() and (said < 12).all()
+    assert regress_linear(values[:2], np.array([11.0, 1.0]), values[:1], period=12.0)[0] % 12 == pytest.approx(
+        0, abs=1e-9
+    )
+
+
 def test_more_features_than_samples_read_the_same_as_without_rotation():
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler

@@ -1,11 +1,12 @@
 """Probes: what a representation knows about a label, read out with the simplest of models.
 
-Folds are contiguous runs of blocks, so that a sample is not predicted from its own neighborhood; everything that is
-fitted is fitted on the training folds. Embeddings, raw cells, principal components and moments all go the same way.
+Folds are contiguous runs of blocks, so that a sample is not predicted from its own neighborhood, unless others are
+given; everything that is fitted is fitted on the training samples. Embeddings, raw cells, principal components and
+moments all go the same way.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -20,10 +21,13 @@ from gridloom.evaluate.compare import per_method
 from gridloom.evaluate.features import FoldFeatures
 from gridloom.evaluate.readout import classify_linear, classify_neighbors, regress_linear, regress_nearest
 
-__all__ = ["contiguous_folds", "probe"]
+__all__ = ["Splits", "contiguous_folds", "probe"]
 
 _FEW_SHOT_DRAWS = 5
 """Draws of the few labeled samples in each fold, whose results are averaged."""
+
+Splits = Sequence[tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " _"]]]
+"""Pairs of training and test samples."""
 
 
 def probe(
@@ -31,7 +35,7 @@ def probe(
     labels: Shaped[np.ndarray, " samples"] | xr.DataArray,
     *,
     blocks: Shaped[np.ndarray, " samples"] | None = None,
-    folds: int = 5,
+    folds: int | Splits = 5,
     shots: int = 10,
     seed: int = 0,
     data: str,
@@ -39,7 +43,8 @@ def probe(
 ) -> list[Score]:
     """Score each kind of features by how well simple models read the labels from it.
 
-    Labels that are floating point are regressed: mean absolute error of the nearest sample and of ridge regression.
+    Labels that are floating point are regressed: mean absolute error of the nearest sample and of ridge regression;
+    with the attribute `period` they lie on a circle (the month of the year: 12), and so do their errors.
     All others are classes: accuracy of the nearest sample (Euclidean), of five voters (cosine), of logistic
     regression, and of logistic regression from `shots` labeled samples per class. Beside each there is `skill`: 1 -
     mean error / mean error of the first method.
@@ -47,10 +52,13 @@ def probe(
     Args:
         features: By method: an array [samples, features], or something with `fit(train)` that is fitted in each fold
             (`PCAFeatures`).
-        labels: Label of each sample. The unit of an array with the attribute `units` goes into the scores.
-        blocks: Block of each sample; samples of a block stay together in a fold, and intervals resample blocks. None
-            cuts the samples, in their order, into 20 contiguous blocks (or as many as `folds`, if that is more).
-        folds: Contiguous runs of blocks that are predicted in turn from all the others.
+        labels: Label of each sample. The unit of an array with the attribute `units` goes into the scores, that with
+            the attribute `period` is the length of its circle.
+        blocks: Block of each sample; intervals resample blocks, and samples of a block stay together in a contiguous
+            fold. None cuts the samples, in their order, into 20 contiguous blocks (or as many as `folds`, if more).
+        folds: Contiguous runs of blocks that are predicted in turn from all the others; or the training and test
+            samples of each fold, where a split is prescribed. A sample that is tested more than once counts with the
+            mean of its errors, one that never is does not count.
         shots: Labeled samples per class for the few-shot probe.
         seed: Draws the few shots and the bootstrap.
         data: Name of the data, for the scores.
@@ -60,24 +68,27 @@ def probe(
         Scores; the group is the probe: `1-nn`, `5-nn cosine`, `linear`, `10-shot linear`, `ridge`.
 
     Raises:
-        DataError: Sizes disagree, there are fewer blocks than folds, or features or labels are not finite.
+        DataError: Sizes disagree, there are fewer blocks than folds, a given fold tests what it trains on, or features
+            or labels are not finite.
     """
-    unit = str(labels.attrs.get("units") or "1") if isinstance(labels, xr.DataArray) else "1"
+    attributes = labels.attrs if isinstance(labels, xr.DataArray) else {}
+    unit, period = str(attributes.get("units") or "1"), attributes.get("period")
     labels = np.asarray(labels)
     if blocks is None:
-        blocks = block_ids(len(labels), max(20, folds))
+        blocks = block_ids(len(labels), max(20, folds) if isinstance(folds, int) else 20)
     _check(features, labels, blocks, shots)
-    fold_of = contiguous_folds(blocks, folds)
+    splits = _splits_of(contiguous_folds(blocks, folds)) if isinstance(folds, int) else folds
+    tested = _count_tests(splits, len(labels))
     regression = labels.dtype.kind == "f"
     if regression:
-        target, readers = labels.astype(np.float64), _regressions()
+        target, readers = labels.astype(np.float64), _regressions(None if period is None else float(period))
     else:
         target = np.unique(labels, return_inverse=True)[1].astype(np.int64)
         readers = _classifications(shots, seed)
-        _warn_of_unseen(target, fold_of)
-    errors = {method: _errors(given, target, fold_of, readers) for method, given in features.items()}
+        _warn_of_unseen(target, splits)
+    errors = {method: _errors(given, target, splits, readers, tested) for method, given in features.items()}
     number = np.unique(blocks, return_inverse=True)[1]
-    count = np.bincount(number).astype(np.float64)
+    count = np.bincount(number, tested > 0).astype(np.float64)
     scores: list[Score] = []
     for group in readers:
         summed = np.stack([np.bincount(number, errors[method][group]) for method in features])
@@ -121,17 +132,43 @@ _Reader = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int], np.nda
 """From training features and labels, test features and labels, and the fold, to the error of each test sample."""
 
 
+def _splits_of(fold_of: np.ndarray) -> Splits:
+    """Training and test samples of each fold."""
+    folds = range(int(fold_of.max()) + 1)
+    return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in folds]
+
+
+def _count_tests(splits: Splits, size: int) -> np.ndarray:
+    """How often each sample is tested."""
+    tested = np.zeros(size)
+    for number, (train, test) in enumerate(splits):
+        if not len(train) or not len(test):
+            raise DataError(
+                f"fold {number}: expected samples to train and to test on, got {len(train)} and {len(test)}"
+            )
+        both = np.concatenate([train, test])
+        if both.min() < 0 or both.max() >= size or len(np.unique(both)) < len(both):
+            raise DataError(f"fold {number}: expected each sample once at most, and only 0 to {size - 1}")
+        tested[test] += 1
+    if not tested.any():
+        raise DataError("nothing to probe: expected at least one fold, got none")
+    return tested
+
+
 def _errors(
-    given: np.ndarray | FoldFeatures, target: np.ndarray, fold_of: np.ndarray, readers: Mapping[str, _Reader]
+    given: np.ndarray | FoldFeatures,
+    target: np.ndarray,
+    splits: Splits,
+    readers: Mapping[str, _Reader],
+    tested: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Error of each sample when its fold is predicted from the others, by reader."""
+    """Error of each sample when it is predicted from the training samples of its fold, by reader."""
     errors = {group: np.zeros(len(target)) for group in readers}
-    for fold in range(int(fold_of.max()) + 1):
-        test, train = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold)
+    for fold, (train, test) in enumerate(splits):
         values = given if isinstance(given, np.ndarray) else given.fit(train)
         for group, reader in readers.items():
-            errors[group][test] = reader(values[train], target[train], values[test], target[test], fold)
-    return errors
+            errors[group][test] += reader(values[train], target[train], values[test], target[test], fold)
+    return {group: error / np.maximum(tested, 1) for group, error in errors.items()}
 
 
 def _classifications(shots: int, seed: int) -> dict[str, _Reader]:
@@ -164,14 +201,18 @@ def _wrong(said: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.asarray(said != truth, dtype=np.float64)
 
 
-def _regressions() -> dict[str, _Reader]:
-    """Readers of numbers; the error is absolute."""
+def _regressions(period: float | None) -> dict[str, _Reader]:
+    """Readers of numbers; the error is absolute, on a circle the shorter way round."""
+
+    def distance(said: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        apart = np.abs(said - truth)
+        return np.asarray(apart if period is None else np.abs((apart + period / 2) % period - period / 2))
 
     def neighbor(train: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray, fold: int) -> np.ndarray:
-        return np.asarray(np.abs(regress_nearest(train, labels, test) - truth))
+        return distance(regress_nearest(train, labels, test), truth)
 
     def ridge(train: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray, fold: int) -> np.ndarray:
-        return np.asarray(np.abs(regress_linear(train, labels, test) - truth))
+        return distance(regress_linear(train, labels, test, period=period), truth)
 
     return {"1-nn": neighbor, "ridge": ridge}
 
@@ -187,14 +228,13 @@ def _accuracy(error: np.ndarray) -> np.ndarray:
     return 100.0 * (1.0 - error)
 
 
-def _warn_of_unseen(target: np.ndarray, fold_of: np.ndarray) -> None:
-    """Say how many samples cannot be got right, since no other fold knows their class."""
-    folds_with = np.zeros((int(target.max()) + 1, int(fold_of.max()) + 1), dtype=bool)
-    folds_with[target, fold_of] = True
-    unseen = int((folds_with.sum(axis=1) == 1)[target].sum())
-    if unseen:
+def _warn_of_unseen(target: np.ndarray, splits: Splits) -> None:
+    """Say how many samples cannot be got right, since their class is not among the training samples."""
+    unseen = [test[~np.isin(target[test], target[train])] for train, test in splits]
+    count = len(np.unique(np.concatenate(unseen)))
+    if count:
         warnings.warn(
-            f"{unseen} of {len(target)} samples have a class that occurs in their fold only and count as wrong; are "
+            f"{count} of {len(target)} samples have a class that occurs in their fold only and count as wrong; are "
             "the samples sorted by class?",
             stacklevel=3,
         )

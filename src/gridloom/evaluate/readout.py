@@ -73,15 +73,31 @@ def regress_linear(
     train: Shaped[np.ndarray, "train features"],
     labels: Float64[np.ndarray, " train"],
     test: Shaped[np.ndarray, "test features"],
+    *,
+    period: float | None = None,
 ) -> Float64[np.ndarray, " test"]:
-    """Ridge regression; the penalty is the one with the least leave-one-out error among the training samples."""
+    """Ridge regression; the penalty is the one with the least leave-one-out error among the training samples.
+
+    Args:
+        train: Features with known labels.
+        labels: Numbers.
+        test: Features to label.
+        period: Length of the circle on which the labels lie: cosine and sine are regressed, and the answer, from 0 up
+            to the period, is their angle. None for labels on a line.
+    """
     from sklearn.linear_model import RidgeCV
 
+    angle = 2 * np.pi * labels / (period or 1.0)
+    targets = labels[:, None] if period is None else np.stack([np.cos(angle), np.sin(angle)], axis=1)
     train, test = _reduce(*_standardize(train, test))
     if len(train) < 3:
-        return np.full(len(test), labels.mean())
-    model = RidgeCV(alphas=np.logspace(-2, 5, 15)).fit(train, labels)
-    return np.asarray(model.predict(test), dtype=np.float64)
+        said = np.repeat(targets.mean(axis=0, keepdims=True), len(test), axis=0)
+    else:
+        model = RidgeCV(alphas=np.logspace(-2, 5, 15)).fit(train, targets)
+        said = np.asarray(model.predict(test), dtype=np.float64).reshape(len(test), -1)
+    if period is None:
+        return np.asarray(said[:, 0])
+    return np.asarray(np.arctan2(said[:, 1], said[:, 0]) % (2 * np.pi) * period / (2 * np.pi))
 
 
 def _standardize(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
