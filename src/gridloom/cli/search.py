@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -13,18 +13,21 @@ from gridloom.core.errors import ConfigError
 if TYPE_CHECKING:
     import xarray as xr
 
+    from gridloom.encoders.index import EmbeddingIndex
+
 __all__ = ["run"]
 
 _MOST_ROWS = 20
+_MEASURES = ("similarity", "distance", "score")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """Find embeddings that are near a query, that repeat others (--duplicates), or that are like none (--outliers)."""
 
-    embeddings: tyro.conf.Positional[Path]
+    embeddings: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="EMBEDDINGS")]
     """.zarr or .nc file that `gridloom encode` wrote."""
-    query: tyro.conf.Positional[str | None] = None
+    query: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="QUERY")] = None
     """A place in the embeddings (month=3,lat=10.5,lon=200; the nearest is taken) or a row's number; another file of
     embeddings; or, with --model, data: a file, a folder or a sample's name."""
     model: Path | None = None
@@ -67,7 +70,8 @@ def run(arguments: Sequence[str]) -> int:
     from gridloom.cli.console import console, print_json
     from gridloom.workflows.search import as_columns
 
-    found = _find(parsed)
+    index = _index(parsed)
+    found = _find(index, parsed)
     columns = as_columns(found)
     if parsed.json:
         lines = zip(*(map(_plain, values) for values in columns.values()), strict=True)
@@ -76,18 +80,23 @@ def run(arguments: Sequence[str]) -> int:
     out = console()
     left = int(found.attrs["num_left_out"])
     out.print(f"{found.attrs['num_embeddings']:,} embeddings" + (f", {left:,} empty ones left out" if left else ""))
-    _print_table(columns)
+    _print_table(columns, index.places.constant)
     if parsed.output is not None:
         out.print(f"written: {parsed.output}")
     return 0
 
 
-def _find(parsed: Search) -> "xr.Dataset":
+def _index(parsed: Search) -> "EmbeddingIndex":
     from gridloom.encoders.index import EmbeddingIndex
-    from gridloom.workflows.search import check_output, find_duplicates, find_outliers, parse_place, search
+    from gridloom.workflows.search import check_output
 
-    check_output(parsed.output, parsed.replace)
-    index = EmbeddingIndex.open(parsed.embeddings, metric=parsed.metric, backend=parsed.backend)
+    check_output(parsed.output, parsed.replace)  # before much is read
+    return EmbeddingIndex.open(parsed.embeddings, metric=parsed.metric, backend=parsed.backend)
+
+
+def _find(index: "EmbeddingIndex", parsed: Search) -> "xr.Dataset":
+    from gridloom.workflows.search import find_duplicates, find_outliers, parse_place, search
+
     apart = parse_place(parsed.apart) if parsed.apart else None
     common: dict[str, Any] = {
         "overlapping": parsed.overlapping,
@@ -103,8 +112,8 @@ def _find(parsed: Search) -> "xr.Dataset":
     return search(index, parsed.query, model=parsed.model, k=parsed.k, **common)
 
 
-def _print_table(columns: dict[str, np.ndarray]) -> None:
-    """Print the first lines; what does not change from row to row is left out, and a query is named once."""
+def _print_table(columns: dict[str, np.ndarray], constant: Sequence[str]) -> None:
+    """Print the first lines; what is the same for all embeddings is left out, and a query is named once."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -114,41 +123,32 @@ def _print_table(columns: dict[str, np.ndarray]) -> None:
     if not count:
         console().print("nothing found")
         return
-    measures = ("rank", "similarity", "distance", "score")
-    shown = {name: values for name, values in columns.items() if name in measures or _tells(columns, name)}
+    hidden = {"row_number", "missing_share", *constant}
+    shown = {name: values for name, values in columns.items() if name.partition("_")[2] not in hidden}
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in shown:
         table.add_column(escape(name.replace("_", " ")), justify="right")
     queries = columns.get("query_row_number", np.arange(count))
     for line in range(min(count, _MOST_ROWS)):
         again = line > 0 and queries[line] == queries[line - 1]
-        table.add_row(
-            *(
-                "" if again and name.startswith("query_") else escape(_short(values[line]))
-                for name, values in shown.items()
-            )
-        )
+        cells = {name: _short(name, values[line]) for name, values in shown.items()}
+        table.add_row(*("" if again and name.startswith("query_") else escape(cell) for name, cell in cells.items()))
     console().print(table)
     if count > _MOST_ROWS:
         console().print(f"... {count - _MOST_ROWS:,} more; --output writes all of them")
 
 
-def _tells(columns: dict[str, np.ndarray], name: str) -> bool:
-    """Whether a coordinate differs among the lines, on either side."""
-    what = name.partition("_")[2]
-    values = [str(value) for side in ("query", "found", "first") for value in columns.get(f"{side}_{what}", ())]
-    return what not in ("row_number", "missing_share") and len(set(values)) > 1
-
-
 def _plain(value: Any) -> Any:
     """A value as JSON has it."""
     if isinstance(value, np.datetime64):
-        return None if np.isnat(value) else str(value)
+        return None if np.isnat(value) else str(np.datetime_as_string(value, unit="auto"))
     number = value.item() if isinstance(value, np.generic) else value
     return None if number != number else number
 
 
-def _short(value: Any) -> str:
+def _short(name: str, value: Any) -> str:
     if isinstance(value, np.datetime64):
-        return str(value).removesuffix(".000000000").removesuffix("T00:00:00")
-    return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, (float, np.floating)) else str(value)
+        return str(np.datetime_as_string(value, unit="auto"))
+    if name in _MEASURES:
+        return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
+    return f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value)

@@ -94,6 +94,11 @@ class Places:
         others = [str(name) for name in self._coordinates.coords if name not in self.dims]
         return [*self.dims, *(name for name in others if not name.startswith(CELL))]
 
+    @property
+    def constant(self) -> list[str]:
+        """Coordinates that are the same for all rows."""
+        return [name for name in self.names if self._coordinates[name].size == 1]
+
     def at(self, name: str, rows: Int64[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """Return a coordinate of rows; of row -1 it is missing: NaN, NaT, or no text."""
         where = dict(zip(self.dims, np.unravel_index(np.maximum(rows, 0), self.shape), strict=True))
@@ -162,7 +167,7 @@ class Places:
             if f"{CELL}{dim}" not in self._coordinates or f"window_{dim}" not in self._attrs:
                 return None
             cells = torch.from_numpy(self.at(f"{CELL}{dim}", rows).astype(np.int64))
-            axes.append(Axis(queries=cells, rows=cells, limit=int(self._attrs[f"window_{dim}"])))
+            axes.append(Axis(queries=cells, rows=cells, limit=float(self._attrs[f"window_{dim}"])))
         return nearer(axes)
 
     def closer(

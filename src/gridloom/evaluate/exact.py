@@ -211,7 +211,8 @@ class ExactSearch:
         unit = 2.0**-24 if torch.get_float32_matmul_precision() == "highest" else 2.0**-8
         products = torch.linalg.vector_norm(centered, dim=1) * self._longest
         underflow = torch.finfo(torch.float32).tiny * self._scale.max()
-        return unit * ((self.num_features + 8) * products + 4 * self._bias.abs().max()) + self.num_features * underflow
+        bound: Tensor = unit * ((self.num_features + 8) * products + 4 * self._bias.abs().max())
+        return bound + self.num_features * underflow
 
     def _compare(self, query: Tensor, which: Tensor, rows: Tensor) -> Float64[Tensor, " pairs"]:
         """Similarity of pairs of a prepared query and a row, each by itself, in float64."""

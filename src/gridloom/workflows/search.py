@@ -61,7 +61,7 @@ def search(
         rows = np.array([place]) if isinstance(place, int) else index.places.find(place)
         found = index.search_rows(rows, k, overlapping=overlapping, apart=apart)
     elif model is not None:
-        if isinstance(query, (int, Mapping, xr.DataArray)) and not isinstance(query, xr.Dataset):
+        if not isinstance(query, str | Path | xr.Dataset):
             raise DataError(f"with a model the query is data (a file, a sample, a dataset), got {type(query).__name__}")
         found = index.search(SemanticEncoder.from_pretrained(model).encode_dataset(query), k, apart=apart)
     else:
@@ -175,10 +175,11 @@ def _write(found: xr.Dataset, output: Path | str | None, replace: bool) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(
-        zip(
-            *(values.astype(str) if values.dtype.kind == "M" else values.tolist() for values in columns.values()),
-            strict=True,
-        )
-    )
+    writer.writerows(zip(*map(_written, columns.values()), strict=True))
     write_text(output, text.getvalue())
+
+
+def _written(values: np.ndarray) -> list[Any]:
+    """Values as a table of text has them."""
+    is_time = values.dtype.kind == "M"
+    return [np.datetime_as_string(value, unit="auto") for value in values] if is_time else list(values.tolist())
