@@ -5,57 +5,33 @@ Nothing here needs pytest: a benchmark can write the same files and hand them to
 
 import io
 import json
-import os
 import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from tests.encoders.crafted import (
+    Add,
+    Hostile,
+    Reduces,
+    RunsCode,
+    Weights,
+    members_of,
+    saved,
+    torch_zip,
+    zip_by_hand,
+)
+from tests.encoders.hostile_folders import write_hostile_folders
+from tests.encoders.hostile_programs import add_programs
+
 __all__ = ["Hostile", "small_weights", "write_hostile_files"]
 
 GIB = 1024**3
-Weights = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Hostile:
-    """One file.
-
-    Attributes:
-        path: Where it is.
-        kind: What is wrong with it.
-        says: What a message about it should say.
-    """
-
-    path: Path
-    kind: str
-    says: str
-
-
-class RunsCode:
-    """Unpickled, it makes the folder `canary`."""
-
-    def __init__(self, canary: Path) -> None:
-        self.canary = canary
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.canary),)
-
-
-class Reduces:
-    """Unpickled, it is whatever the function returns."""
-
-    def __init__(self, function: Callable, *arguments: object) -> None:
-        self.reduced = function, arguments
-
-    def __reduce__(self) -> tuple:
-        return self.reduced
 
 
 def small_weights(channels: int = 1) -> Weights:
@@ -87,37 +63,29 @@ def write_hostile_files(folder: Path, canary: Path) -> list[Hostile]:
     _add_pickles(add, weights)
     _add_tensors(add, weights)
     _add_safetensors(add, weights)
-    return written
-
-
-Add = Callable[[str, str, str, bytes], None]
-
-
-def _saved(content: object, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer, **options)  # type: ignore[arg-type]
-    return buffer.getvalue()
+    add_programs(add, weights, canary)
+    return [*written, *write_hostile_folders(folder, canary)]
 
 
 def _add_code(add: Add, canary: Path) -> None:
     bomb = RunsCode(canary)
     add("code.pkl", "a pickle that runs code", "bare pickle", pickle.dumps(bomb))
     add("code.pth", "a pickle of an old protocol that runs code", "begins with", pickle.dumps(bomb, protocol=0))
-    add("code_in_torch.pth", "code inside a torch file", "posix.mkdir", _saved({"stem.0.weight": bomb}))
-    legacy = _saved({"stem.0.weight": bomb}, _use_new_zipfile_serialization=False)
+    add("code_in_torch.pth", "code inside a torch file", "posix.mkdir", saved({"stem.0.weight": bomb}))
+    legacy = saved({"stem.0.weight": bomb}, _use_new_zipfile_serialization=False)
     add("code_in_old_torch.pth", "code inside a torch file from before 1.6", "bare pickle", legacy)
     add("code.safetensors", "a pickle that runs code under another name", "bare pickle", pickle.dumps(bomb))
     add(
         "hidden_global.pth",
         "a forbidden name behind an allowed one",
         "posix.mkdir",
-        _torch_zip(_hidden_global(canary)),
+        torch_zip(_hidden_global(canary)),
     )
     module = torch.nn.Linear(2, 2)
-    add("whole_module.pth", "a pickled module", "torch.nn.modules.linear.Linear", _saved(module))
+    add("whole_module.pth", "a pickled module", "torch.nn.modules.linear.Linear", saved(module))
     code = b"def forward(self, x): return x\n"
     script = ("archive/code/__torch__.py", code, 0, len(code))
-    add("torchscript.pt", "a TorchScript archive", "TorchScript", _torch_zip(pickle.dumps({}, protocol=2), script))
+    add("torchscript.pt", "a TorchScript archive", "TorchScript", torch_zip(pickle.dumps({}, protocol=2), script))
 
 
 def _hidden_global(canary: Path) -> bytes:
@@ -137,8 +105,8 @@ def _add_what_is_no_checkpoint(add: Add, weights: Weights) -> None:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 46000000\n"
     add("pointer.pth", "a git-lfs pointer", "git lfs pull", pointer)
     add("noise.pth", "noise", "neither safetensors nor", bytes(range(255, -1, -1)) * 8)
-    add("truncated.pth", "a truncated torch file", "truncated or damaged", _saved(weights)[:-200])
-    add("half.pth", "half of a torch file", "truncated or damaged", _saved(weights)[: len(_saved(weights)) // 2])
+    add("truncated.pth", "a truncated torch file", "truncated or damaged", saved(weights)[:-200])
+    add("half.pth", "half of a torch file", "truncated or damaged", saved(weights)[: len(saved(weights)) // 2])
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("notes.txt", "hello")
@@ -147,47 +115,12 @@ def _add_what_is_no_checkpoint(add: Add, weights: Weights) -> None:
         "foreign.pth",
         "a state dict with foreign keys",
         "未找到encoder权重",
-        _saved({"blocks.0.weight": torch.ones(3, 3)}),
+        saved({"blocks.0.weight": torch.ones(3, 3)}),
     )
-    add("nothing.pth", "a state dict without tensors", "no tensors", _saved({"epoch": 3}))
-    add("one_tensor.pth", "a tensor instead of a state dict", "not a state dict", _saved(torch.ones(3)))
-    add("list.pth", "a list instead of a state dict", "not a state dict", _saved([torch.ones(3)]))
-    add("int_keys.pth", "a state dict with numbers for keys", "names must be text", _saved({0: torch.ones(3)}))
-
-
-Member = tuple[str, bytes, int, int]
-"""Name, bytes as they stand in the file, compression method, size that is claimed."""
-
-
-def _zip(members: list[Member], *, same_place: bool = False) -> bytes:
-    """A zip file by hand, with any claim about its members.
-
-    Args:
-        members: In order.
-        same_place: Every entry of the directory points at the first member.
-    """
-    body, directory = b"", b""
-    for name, data, method, claimed in members:
-        sizes = struct.pack("<IIIHH", zlib.crc32(b""), len(data), claimed, len(name), 0)
-        place = 0 if same_place else len(body)
-        common = struct.pack("<HHHHH", 20, 0, method, 0, 33) + sizes
-        directory += b"PK\x01\x02" + struct.pack("<H", 20) + common
-        directory += struct.pack("<HHHII", 0, 0, 0, 0, place) + name.encode()
-        body += b"PK\x03\x04" + common + name.encode() + data
-    count = len(members)
-    end = struct.pack("<HHHHIIH", 0, 0, count, count, len(directory), len(body), 0)
-    return body + directory + b"PK\x05\x06" + end
-
-
-def _torch_zip(data: bytes, *more: Member) -> bytes:
-    """The zip that torch.save writes around a pickle, without storages."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in (("data.pkl", data), ("byteorder", b"little"), ("version", b"3\n")):
-            archive.writestr(f"archive/{name}", content)
-        for name, content, _, _ in more:
-            archive.writestr(name, content)
-    return buffer.getvalue()
+    add("nothing.pth", "a state dict without tensors", "no tensors", saved({"epoch": 3}))
+    add("one_tensor.pth", "a tensor instead of a state dict", "not a state dict", saved(torch.ones(3)))
+    add("list.pth", "a list instead of a state dict", "not a state dict", saved([torch.ones(3)]))
+    add("int_keys.pth", "a state dict with numbers for keys", "names must be text", saved({0: torch.ones(3)}))
 
 
 def _deflated_zeros(size: int) -> bytes:
@@ -198,27 +131,22 @@ def _deflated_zeros(size: int) -> bytes:
     return packed * (size // block) + packer.flush(zlib.Z_FINISH)
 
 
-def _members(saved: bytes) -> list[Member]:
-    with zipfile.ZipFile(io.BytesIO(saved)) as archive:
-        return [(name, archive.read(name), 0, len(archive.read(name))) for name in archive.namelist()]
-
-
 def _add_archives(add: Add, weights: Weights) -> None:
-    members = _members(_saved({"stem.0.weight": torch.zeros(4)}))
+    members = members_of(saved({"stem.0.weight": torch.zeros(4)}))
     storage = next(place for place, member in enumerate(members) if member[0].endswith("data/0"))
     name = members[storage][0]
     bomb = [*members]
     bomb[storage] = (name, _deflated_zeros(GIB), 8, GIB)
-    add("bomb.pth", "a MB that unpacks to a GiB", "compressed", _zip(bomb))
+    add("bomb.pth", "a MB that unpacks to a GiB", "compressed", zip_by_hand(bomb))
     claim = [*members]
     claim[storage] = (name, members[storage][1], 0, 3 * GIB)
-    add("claims_more.pth", "a member that claims 3 GiB", "claim more bytes", _zip(claim))
+    add("claims_more.pth", "a member that claims 3 GiB", "claim more bytes", zip_by_hand(claim))
     megabyte = ("archive/data/0", bytes(1024 * 1024), 0, 1024 * 1024)
     add(
         "overlapping.pth",
         "300 members in one place",
         "claim more bytes",
-        _zip(
+        zip_by_hand(
             [megabyte] + [(f"archive/data/{number}", b"", 0, 1024 * 1024) for number in range(1, 300)], same_place=True
         ),
     )
@@ -228,19 +156,19 @@ def _add_archives(add: Add, weights: Weights) -> None:
         "two_pickles.pth",
         "two pickles in one archive",
         "two members of one name",
-        _torch_zip(pickled, ("archive/DATA.PKL", hungry, 0, len(hungry))),
+        torch_zip(pickled, ("archive/DATA.PKL", hungry, 0, len(hungry))),
     )
     add(
         "two_directories.pth",
         "one directory for the scanner, another for the reader",
         "second one",
-        _two_directories(_torch_zip(pickled), _torch_zip(hungry)),
+        _two_directories(torch_zip(pickled), torch_zip(hungry)),
     )
     add(
         "self_extracting.pth",
         "a torch file behind something else",
         "begins with",
-        b"#!/bin/sh\nexit\n" + _saved(weights),
+        b"#!/bin/sh\nexit\n" + saved(weights),
     )
 
 
@@ -256,25 +184,25 @@ def _two_directories(shown: bytes, hidden: bytes) -> bytes:
 
 def _add_pickles(add: Add, weights: Weights) -> None:
     hungry = {"stem.0.weight": Reduces(bytearray, 3 * GIB)}
-    add("bytearray.pth", "three GiB asked for by a pickle", "bytearray", _saved(hungry))
+    add("bytearray.pth", "three GiB asked for by a pickle", "bytearray", saved(hungry))
     nested = b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."
-    add("nested.pth", "200,000 nested lists", "containers", _torch_zip(nested))
+    add("nested.pth", "200,000 nested lists", "containers", torch_zip(nested))
     add(
         "many.pth",
         "three million empty dictionaries",
         "containers",
-        _torch_zip(b"\x80\x02" + b"}0" * 3_000_000 + b"}."),
+        torch_zip(b"\x80\x02" + b"}0" * 3_000_000 + b"}."),
     )
-    add("damaged.pth", "a pickle that makes no sense", "damaged", _torch_zip(b"\x80\x02\xff\xfe."))
-    add("empty_pickle.pth", "a pickle of no bytes", "damaged", _torch_zip(b""))
-    add("underflow.pth", "a pickle that takes from an empty stack", "cannot be read", _torch_zip(b"\x80\x02aaas."))
+    add("damaged.pth", "a pickle that makes no sense", "damaged", torch_zip(b"\x80\x02\xff\xfe."))
+    add("empty_pickle.pth", "a pickle of no bytes", "damaged", torch_zip(b""))
+    add("underflow.pth", "a pickle that takes from an empty stack", "cannot be read", torch_zip(b"\x80\x02aaas."))
     deep: dict = {"stem.0.weight": torch.ones(2)}
     for _ in range(50):
         deep = {"inner": deep}
-    add("deep.pth", "dictionaries in dictionaries", "nested", _saved(deep))
+    add("deep.pth", "dictionaries in dictionaries", "nested", saved(deep))
     circle: dict = {"stem.0.weight": torch.ones(2)}
     circle["again"] = circle
-    add("circle.pth", "a dictionary that holds itself", "circle", _saved(circle))
+    add("circle.pth", "a dictionary that holds itself", "circle", saved(circle))
 
 
 def _with(weights: Mapping[str, Tensor], name: str, tensor: Tensor) -> Weights:
@@ -287,38 +215,38 @@ def _add_tensors(add: Add, weights: Weights) -> None:
         "wrong_shape.pth",
         "a tensor of another shape",
         "of another shape",
-        _saved(_with(weights, "layer1.0.conv1.weight", torch.zeros(5, 4, 3, 3))),
+        saved(_with(weights, "layer1.0.conv1.weight", torch.zeros(5, 4, 3, 3))),
     )
     add(
         "missing.pth",
         "a tensor less",
         "missing",
-        _saved({n: t for n, t in weights.items() if n != "head.project.bias"}),
+        saved({n: t for n, t in weights.items() if n != "head.project.bias"}),
     )
-    add("unexpected.pth", "a tensor more", "unexpected", _saved(_with(weights, "layer5.0.weight", torch.ones(2))))
+    add("unexpected.pth", "a tensor more", "unexpected", saved(_with(weights, "layer5.0.weight", torch.ones(2))))
     ruined = project.clone()
     ruined[0, 0], ruined[0, 1] = float("nan"), float("inf")
     add(
         "nan.pth",
         "weights that are not finite",
         "NaN or infinite",
-        _saved(_with(weights, "head.project.weight", ruined)),
+        saved(_with(weights, "head.project.weight", ruined)),
     )
-    add("half_precision.pth", "float16 weights", "torch.float16", _saved({n: t.half() for n, t in weights.items()}))
-    add("integers.pth", "integer weights", "torch.int64", _saved({n: t.long() for n, t in weights.items()}))
-    add("complex.pth", "complex weights", "ComplexFloat", _saved(_with(weights, "stem.0.weight", stem + 0j)))
-    add("sparse.pth", "a sparse tensor", "sparse", _saved(_with(weights, "head.project.weight", project.to_sparse())))
-    add("meta.pth", "a tensor without values", "meta", _saved(_with(weights, "stem.0.weight", stem.to("meta"))))
+    add("half_precision.pth", "float16 weights", "torch.float16", saved({n: t.half() for n, t in weights.items()}))
+    add("integers.pth", "integer weights", "torch.int64", saved({n: t.long() for n, t in weights.items()}))
+    add("complex.pth", "complex weights", "ComplexFloat", saved(_with(weights, "stem.0.weight", stem + 0j)))
+    add("sparse.pth", "a sparse tensor", "sparse", saved(_with(weights, "head.project.weight", project.to_sparse())))
+    add("meta.pth", "a tensor without values", "meta", saved(_with(weights, "stem.0.weight", stem.to("meta"))))
     huge = torch.zeros(1).expand(8, 2**37)
-    add("stride_zero.pth", "4 TiB of one number", "claims", _saved(_with(weights, "head.project.weight", huge)))
+    add("stride_zero.pth", "4 TiB of one number", "claims", saved(_with(weights, "head.project.weight", huge)))
     add(
         "no_planes.pth",
         "a stem without inputs",
         "stem.0.weight",
-        _saved(_with(weights, "stem.0.weight", torch.zeros(4, 0, 7, 7))),
+        saved(_with(weights, "stem.0.weight", torch.zeros(4, 0, 7, 7))),
     )
     wide = torch.zeros(1).expand(2**20, 2, 7, 7)
-    add("wide.pth", "a stem that makes the network huge", "claims", _saved(_with(weights, "stem.0.weight", wide)))
+    add("wide.pth", "a stem that makes the network huge", "claims", saved(_with(weights, "stem.0.weight", wide)))
     add(
         "wide_stem.safetensors",
         "a stem of 40,000 channels alone",
@@ -326,10 +254,10 @@ def _add_tensors(add: Add, weights: Weights) -> None:
         _safetensors(_with(weights, "stem.0.weight", torch.zeros(40_000, 2, 1, 1))),
     )
     long = "y" * 2**20
-    add("long_names.pth", "a name of a megabyte", "unexpected", _saved(_with(weights, long, stem)))
-    add("long_prefix.pth", "foreign names of a megabyte", "prefixes seen", _saved({long: stem, long + ".x": stem}))
+    add("long_names.pth", "a name of a megabyte", "unexpected", saved(_with(weights, long, stem)))
+    add("long_prefix.pth", "foreign names of a megabyte", "prefixes seen", saved({long: stem, long + ".x": stem}))
     twice = {**weights, **{f"module.{name}": tensor for name, tensor in weights.items()}}
-    add("twice.pth", "two encoders whose names differ by a wrapper", "twice", _saved(twice))
+    add("twice.pth", "two encoders whose names differ by a wrapper", "twice", saved(twice))
 
 
 def _safetensors(weights: Weights) -> bytes:

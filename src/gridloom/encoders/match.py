@@ -130,8 +130,8 @@ def _refuse_parts(path: Path | str, names: Iterable[str]) -> None:
     if parts:
         raise CheckpointError(
             f"{path}: {len(parts)} tensors are parts of weights, as of spectral_norm or pruning ({_some(parts)}); how "
-            f"to join them is not in the file: call remove_parametrizations, remove_spectral_norm or prune.remove on the "
-            f"model and save its state dict"
+            f"to join them is not in the file: call remove_parametrizations, remove_spectral_norm or prune.remove on "
+            f"the model and save its state dict"
         )
 
 

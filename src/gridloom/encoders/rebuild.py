@@ -13,13 +13,13 @@ from gridloom.encoders.allowed import check_names
 from gridloom.encoders.archive import Archive
 from gridloom.encoders.unpickle import PERSISTENT, Made, Named, read_pickle
 
-__all__ = ["DTYPES", "SavedTensors", "is_tensor", "whole_numbers"]
+__all__ = ["DTYPES", "SavedTensors", "is_absurd", "is_tensor", "whole_numbers"]
 
 _PLAIN, _WITH_DTYPE = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3"
 _ARGUMENTS = {_PLAIN: 6, _WITH_DTYPE: 7}  # how many there are before the optional flags
 _AROUND = {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"}
 _OF_TYPE = "torch._tensor._rebuild_from_type_v2"  # of a tensor with attributes: function, type, arguments, attributes
-_MAX_DIMS = 64
+_MAX_DIMS, _MAX_EMPTY = 64, 2**40
 _STORAGES = {
     "torch.FloatStorage": torch.float32,
     "torch.DoubleStorage": torch.float64,
@@ -100,10 +100,11 @@ class SavedTensors:
         content = content[: available * itemsize]
         if self._archive.big_endian:
             content = content.view(-1, itemsize).flip(1).flatten()
-        if 0 in parts.size and math.prod(length for length in parts.size if length) < 2**40:
+        if is_absurd(parts.size):
+            raise UnsafeFileError(f"{self._where}: tensor {name!r:.80} claims a shape of {_MAX_EMPTY} or more; refused")
+        if 0 in parts.size:
             return torch.empty(parts.size, dtype=parts.dtype)
-        # Of an empty tensor with an absurd shape, the shape itself is the claim.
-        count = math.prod(parts.size) or max(parts.size)
+        count = math.prod(parts.size)
         last = parts.offset + sum((length - 1) * step for length, step in zip(parts.size, parts.stride, strict=True))
         if max(count, last + 1) > available:
             raise UnsafeFileError(
@@ -116,6 +117,11 @@ class SavedTensors:
 def is_tensor(value: Any) -> bool:
     """True for the record of a tensor or parameter."""
     return isinstance(value, Made) and _innermost(value).name in _ARGUMENTS
+
+
+def is_absurd(size: tuple[int, ...]) -> bool:
+    """True for an empty shape whose other lengths torch cannot even multiply."""
+    return 0 in size and math.prod(length for length in size if length) >= _MAX_EMPTY
 
 
 def whole_numbers(value: Any) -> tuple[int, ...] | None:

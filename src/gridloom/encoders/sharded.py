@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gridloom.core.errors import CheckpointError, UnsafeFileError
 from gridloom.encoders.allowed import check_names
-from gridloom.encoders.rebuild import DTYPES, SavedTensors, is_tensor, whole_numbers
+from gridloom.encoders.rebuild import DTYPES, SavedTensors, is_absurd, is_tensor, whole_numbers
 from gridloom.encoders.unpickle import MAX_PICKLE_BYTES, Made, Named, read_pickle
 
 __all__ = ["METADATA", "read_sharded"]
@@ -146,7 +146,7 @@ def _read_tensor(folder: Path, name: str, entry: Made, places: dict[tuple[str, t
             f"{folder / METADATA}: the pieces of {name!r:.80} do not cover its {count} values once each; "
             f"copy the whole folder, of all processes, or save it again"
         )
-    if count * dtype.itemsize > sum(piece.place.length for piece in pieces):
+    if is_absurd(size) or count * dtype.itemsize > sum(piece.place.length for piece in pieces):
         raise UnsafeFileError(
             f"{folder / METADATA}: {name!r:.80} claims {count} values, its pieces have fewer; refused"
         )
