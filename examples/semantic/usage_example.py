@@ -1,7 +1,7 @@
 """Everything an encoder does, in six parts, on the relief of the Earth: `python usage_example.py`.
 
-Takes about a quarter of a minute on one core. The autoencoder is small and trained briefly; raise `train.steps` for one that is
-of use. All files go into a new temporary folder, whose name is printed.
+Takes about a quarter of a minute on one core. The autoencoder is small and trained briefly; raise `train.steps` for one
+that is of use. All files go into a new temporary folder, whose name is printed.
 """
 
 import tempfile
