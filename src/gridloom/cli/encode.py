@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -23,6 +24,8 @@ class Encode:
     """Cells between windows, down and across; the window's size if not given."""
     batch_size: int = 32
     """Windows at a time."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is two to three times faster where the CPU or GPU has it, and about 1 % off."""
     replace: bool = False
     """Overwrite an existing output."""
 
@@ -39,6 +42,7 @@ def run(arguments: Sequence[str]) -> int:
         output=parsed.output,
         stride=parsed.stride,
         batch_size=parsed.batch_size,
+        precision=parsed.precision,
         replace=parsed.replace,
     )
     sizes = " x ".join(f"{dim} {size}" for dim, size in embeddings.sizes.items())

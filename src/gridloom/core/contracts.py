@@ -97,10 +97,13 @@ class Encoder(nn.Module, ABC):
         inputs: What it takes.
         outputs: Dimensions of each output after the batch: `{"embedding": ("feature",)}`. Every encoder has
             `embedding`.
+        bf16_modules: Submodules whose weights may be cast to bfloat16 for fast inference; `forward` then casts at
+            their borders. Where there are none, such inference runs under autocast.
     """
 
     inputs: InputSpec
     outputs: Mapping[str, tuple[str, ...]]
+    bf16_modules: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, batch: Batch) -> Mapping[str, Tensor]:

@@ -11,6 +11,7 @@ from gridloom.core.contracts import FieldSpec
 from gridloom.core.errors import DataError
 from gridloom.encoders.fingerprint import fingerprint
 from gridloom.encoders.places import CELL
+from gridloom.encoders.reduced import Precision
 from gridloom.grid.axes import spatial_dims
 from gridloom.grid.normalize import Normalizer, fit_normalizer
 from gridloom.grid.prepare import open_fields
@@ -30,6 +31,7 @@ def encode_dataset(
     *,
     batch_size: int = 32,
     stride: Mapping[str, int] | tuple[int, int] | None = None,
+    precision: Precision = "fp32",
 ) -> xr.DataArray:
     """Encode every window of a dataset; see `SemanticEncoder.encode_dataset`."""
     name, spec = encoder._one_field("a dataset")
@@ -55,7 +57,7 @@ def encode_dataset(
     missing = np.empty(len(source), dtype=np.float32)
     for part in _parts(len(source), batch_size):
         batch = source.collate(list(range(part.start, part.stop)), 0)
-        embeddings[part] = encoder._encode_quietly(batch).float().cpu().numpy()
+        embeddings[part] = encoder._encode_quietly(batch, precision).float().cpu().numpy()
         missing[part] = 1.0 - batch.fields[name].valid.flatten(1).float().mean(1).numpy()
     embeddings[missing == 1.0] = np.nan
     return _with_coordinates(dataset, windows, embeddings, missing, encoder)

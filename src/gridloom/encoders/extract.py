@@ -213,7 +213,7 @@ def seed_layout(encoder: Encoder, source: Path | str) -> dict[str, Any]:
     config = getattr(encoder, "config", None)
     if config is None or len(encoder.inputs.fields) != 1:
         raise CheckpointError("the seed's layout holds encoders of one image field alone; use --layout artifact")
-    state = {name: tensor.detach().cpu().clone() for name, tensor in encoder.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
     parameters = list(encoder.parameters())
     return {
         "encoder_state_dict": state,

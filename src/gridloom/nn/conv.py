@@ -12,13 +12,14 @@ NormName = Literal["group", "batch"]
 
 
 def make_norm(name: NormName, channels: int) -> nn.Module:
-    """GroupNorm with groups of at least 8 channels, at most 32 groups; or BatchNorm.
+    """GroupNorm with groups of at least 8 channels, at most 8 groups; or BatchNorm.
 
-    GroupNorm gives the same on one process and many, in train and eval mode; BatchNorm is for old weights.
+    GroupNorm gives the same on one process and many, in train and eval mode; BatchNorm is for old weights. More groups
+    of fewer channels are up to 14 times slower on small bfloat16 maps.
     """
     if name == "batch":
         return nn.BatchNorm2d(channels)
-    groups = min(32, max(1, channels // 8))
+    groups = min(8, max(1, channels // 8))
     while channels % groups:
         groups -= 1
     return nn.GroupNorm(groups, channels)
@@ -44,9 +45,9 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs y x"]) -> Float[Tensor, "batch outputs y2 x2"]:
         """Apply the block."""
-        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         y = self.norm2(self.conv2(y))
-        return F.relu(y + self.skip(x))
+        return F.relu(y.add_(self.skip(x)), inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -74,9 +75,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs y x"]) -> Float[Tensor, "batch outputs y2 x2"]:
         """Apply the block."""
-        y = F.relu(self.norm1(self.conv1(x)))
-        y = F.relu(self.norm2(self.conv2(y)))
-        return F.relu(self.norm3(self.conv3(y)) + self.skip(x))
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = F.relu(self.norm2(self.conv2(y)), inplace=True)
+        return F.relu(self.norm3(self.conv3(y)).add_(self.skip(x)), inplace=True)
 
 
 def _skip(inputs: int, outputs: int, stride: int, norm: NormName) -> nn.Module:

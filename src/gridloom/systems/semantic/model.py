@@ -31,6 +31,7 @@ _LAYOUTS = {"resnet18": (BasicBlock, (2, 2, 2, 2), 1), "resnet50": (Bottleneck, 
 _STRIDES = {"vector": (1, 2, 2, 2), "map": (1, 2, 1, 1)}
 _DOUBLINGS = {"vector": (0, 1, 2, 3), "map": (0, 1, 1, 1)}
 """Channels of each layer over the first's, as a power of two: they double where the resolution halves."""
+_STEM_AT_ONCE = 4
 
 
 class ResNetEncoder(Encoder):
@@ -56,12 +57,14 @@ class ResNetEncoder(Encoder):
                 f"0 stands for the number of variables and is filled in by `gridloom train`"
             )
         self.config, self.downsampling = config, DOWNSAMPLING[config.latent]
+        # The head stays in float32: its linear way carries the level of the field.
+        self.bf16_modules = ("stem", "layer1", "layer2", "layer3", "layer4")
         width, norm = config.width, config.norm
         self.stem = nn.Sequential(
             nn.Conv2d(config.input_channels + 1, width, 7, stride=2, padding=3, bias=False),
             make_norm(norm, width),
-            nn.ReLU(),
-            nn.MaxPool2d(3, stride=2, padding=1),
+            nn.MaxPool2d(3, stride=2, padding=1),  # the same before the ReLU as after it, and the ReLU has less to do
+            nn.ReLU(inplace=True),
         )
         block, counts, expansion = _LAYOUTS[config.arch]
         channels = width
@@ -108,10 +111,16 @@ class ResNetEncoder(Encoder):
         known = valid.to(values.dtype)
         seen = torch.where(valid, values, torch.zeros((), dtype=values.dtype, device=values.device))
         x = torch.cat([seen, known.mean(1, keepdim=True)], 1)
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        x = self._begin(x.to(next(self.stem.parameters()).dtype).contiguous(memory_format=torch.channels_last))
         for number in range(1, 5):
             x = self.get_submodule(f"layer{number}")(x)
-        return self.head(x, seen, known)  # type: ignore[no-any-return]
+        return self.head(x.to(seen.dtype), seen, known)  # type: ignore[no-any-return]
+
+    def _begin(self, x: Float[Tensor, "batch planes y x"]) -> Float[Tensor, "batch width y4 x4"]:
+        """The stem; on a CPU a few samples at a time, whose large maps then stay in the cache."""
+        if self.training or x.device.type != "cpu" or len(x) <= _STEM_AT_ONCE:
+            return self.stem(x)  # type: ignore[no-any-return]
+        return torch.cat([self.stem(part) for part in torch.split(x, _STEM_AT_ONCE)])
 
     def _check(self, values: Tensor) -> None:
         height, width = values.shape[-2:]
