@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from gridloom.core.errors import DataError, UnknownNameError
 from gridloom.grid import sample_data
 from gridloom.grid.check import diagnose
 from gridloom.grid.prepare import GridConfig, open_fields, prepare_grid
+from gridloom.grid.read import open_grid, save_grid
 from gridloom.grid.samples import SAMPLES, open_sample
 
 FIGURES = {
@@ -43,6 +45,13 @@ def test_installed_samples_have_the_figures_that_are_told(name):
     assert float(values.isnull().mean()) == pytest.approx(missing, abs=1e-5)
     assert not np.isinf(values.values).any()
     assert (float(values.min()), float(values.max())) == pytest.approx((smallest, largest), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_samples_are_written_as_files_that_hold_the_same(name, tmp_path):
+    data = open_sample(name)
+    save_grid(data, tmp_path / "a.nc")
+    xr.testing.assert_identical(open_grid(tmp_path / "a.nc"), data)
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -118,7 +118,8 @@ def _one_variable(data: xr.Dataset, name: str) -> xr.Dataset:
     """Keep one variable and the coordinates of its axes, with the attributes that say what they are."""
     kept = data[name]
     attributes = {key: kept.attrs[key] for key in ("standard_name", "units", "cell_methods")}
-    axes = {str(dim): (dim, data[dim].values, data[dim].attrs) for dim in kept.dims}
+    told = {dim: {key: data[dim].attrs[key] for key in data[dim].attrs if key != "bounds"} for dim in kept.dims}
+    axes = {str(dim): (dim, data[dim].values, told[dim]) for dim in kept.dims}
     return xr.Dataset({name: (kept.dims, kept.values, attributes)}, coords=axes)
 
 
