@@ -1,6 +1,5 @@
 """The pretrained encoder: read once before training, built from the configuration alone ever after."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +15,11 @@ from gridloom.core.registry import get_system
 from gridloom.core.settings import RunConfig
 from gridloom.encoders.artifact import describe_inputs, load_encoder
 from gridloom.encoders.extract import encoder_from_file
+from gridloom.encoders.fingerprint import fingerprint
 from gridloom.encoders.fitting import probe_batch
 from gridloom.finetune.config import FinetuneConfig
 
-__all__ = ["Backbone", "build_encoder", "digest", "frozen_modules", "image_field", "num_features", "read_backbone"]
+__all__ = ["Backbone", "build_encoder", "frozen_modules", "image_field", "num_features", "read_backbone"]
 
 WHOLE = "all"
 """In `freeze`: the whole encoder."""
@@ -40,6 +40,11 @@ class Backbone:
     system: str
     config: RunConfig
     normalizer: Mapping[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Digest of its weights and statistics."""
+        return fingerprint(self.encoder, self.normalizer)
 
 
 def read_backbone(path: str) -> Backbone:
@@ -135,13 +140,3 @@ def frozen_modules(encoder: Encoder, names: Iterable[str]) -> list[nn.Module]:
             nearby = known if "." in name else [other for other in known if "." not in other]
             raise UnknownNameError("layer to freeze", name, [*nearby, WHOLE])
     return found
-
-
-def digest(encoder: Encoder) -> str:
-    """SHA-256 of names, shapes and bytes of all weights."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
-        plain = tensor.detach().cpu().contiguous()
-        found.update(f"{name} {plain.dtype} {list(plain.shape)}\n".encode())
-        found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from gridloom.core.contracts import Encoder, Predictor
 from gridloom.core.errors import GridloomError
 from gridloom.evaluate.readout import classify_linear, classify_neighbors, regress_linear, regress_nearest
-from gridloom.finetune.backbone import digest, read_backbone
+from gridloom.finetune.backbone import read_backbone
 from gridloom.finetune.config import FinetuneConfig
 from gridloom.finetune.labels import as_indices
 from gridloom.finetune.predict import answer, embed
@@ -142,7 +142,7 @@ def linear_probe(config: FinetuneConfig, history: xr.Dataset) -> Predictor | Non
     except GridloomError as error:
         _LOGGER.warning("no linear probe of the backbone beside the model: %s", error)
         return None
-    if digest(backbone.encoder) != config.pretrained.sha256:
+    if backbone.sha256 != config.pretrained.sha256:
         _LOGGER.warning("no linear probe beside the model: %s holds other weights now", config.backbone)
         return None
     cuda = torch.cuda.is_available() and config.train.device != "cpu"

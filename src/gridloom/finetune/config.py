@@ -50,7 +50,7 @@ class PretrainedRecord:
     num_features: int = 0
     """Length of its embedding."""
     sha256: str = ""
-    """Digest of its weights."""
+    """Digest of its weights and statistics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +86,15 @@ class FinetuneConfig(RunConfig):
 
 
 def default() -> FinetuneConfig:
-    """Short and gentle: the encoder knows the data already."""
-    return FinetuneConfig(train=TrainConfig(steps=500, learning_rate=3e-4, validate_every=100))
+    """Short: the encoder knows the data already."""
+    return FinetuneConfig(train=TrainConfig(steps=500, validate_every=100))
 
 
 def digits() -> FinetuneConfig:
     """Handwritten digits, split by writer; needs a backbone trained on them (`gridloom train semantic digits`)."""
     return FinetuneConfig(
         data=LabeledGridConfig(path="digits", split_dim="sample", label="digit"),
-        train=TrainConfig(steps=400, learning_rate=1e-3, batch_size=32, validate_every=50),
+        train=TrainConfig(steps=400, learning_rate=3e-3, batch_size=32, validate_every=50),
     )
 
 

@@ -6,7 +6,7 @@ import torch
 from gridloom.core.contracts import Objective, Prepared
 from gridloom.core.errors import ConfigError, DataError
 from gridloom.encoders.match import load_strictly
-from gridloom.finetune.backbone import digest, read_backbone
+from gridloom.finetune.backbone import read_backbone
 from gridloom.finetune.config import FinetuneConfig
 from gridloom.finetune.data import LabeledSource
 from gridloom.finetune.objective import FineTuning
@@ -28,7 +28,7 @@ def initialize(objective: Objective, config: FinetuneConfig, prepared: Prepared)
     source = prepared.sources["train"]
     assert isinstance(objective, FineTuning) and isinstance(source, LabeledSource)
     backbone = read_backbone(config.backbone)
-    if digest(backbone.encoder) != config.pretrained.sha256:
+    if backbone.sha256 != config.pretrained.sha256:
         raise ConfigError(f"{config.backbone}: holds other weights than a moment ago; train into another folder")
     load_strictly(config.backbone, objective.encoder, backbone.encoder.state_dict())
     _standardize_embedding(objective, source)

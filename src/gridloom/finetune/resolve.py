@@ -10,7 +10,7 @@ import xarray as xr
 
 from gridloom.core.config import to_dict
 from gridloom.core.errors import ConfigError, DataError
-from gridloom.finetune.backbone import Backbone, digest, frozen_modules, image_field, num_features, read_backbone
+from gridloom.finetune.backbone import Backbone, frozen_modules, image_field, num_features, read_backbone
 from gridloom.finetune.config import UNSET, FinetuneConfig, LabeledGridConfig, PretrainedRecord
 from gridloom.finetune.labels import class_names, task_of
 from gridloom.grid.prepare import open_fields
@@ -38,7 +38,7 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
     frozen_modules(backbone.encoder, config.freeze)
     if not config.data.label:
         raise ConfigError(f"no label: pass --data.label NAME{_some_labels(config.data)}")
-    sha256 = digest(backbone.encoder)
+    sha256 = backbone.sha256
     if config.pretrained.sha256 not in ("", sha256):
         raise ConfigError(
             f"{config.backbone}: holds other weights than this configuration was made with "

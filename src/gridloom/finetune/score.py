@@ -52,11 +52,11 @@ def score_labels(task: Task, predictions: Mapping[str, xr.Dataset], seed: int) -
     )
     scores = per_method(replace(template, metric="skill", unit="1"), methods, found.skill)
     scores += per_method(template, methods, found.statistic)
-    by_class = [[row[truth == name].mean() for name in np.unique(truth)] for row in wrong]
+    by_class = np.stack([wrong[:, truth == name].mean(axis=1) for name in np.unique(truth)])
     balanced = replace(template, metric="balanced accuracy", num_blocks=0)
     return scores + [
-        replace(balanced, method=method, value=float(_percent_right(np.mean(errors))))
-        for method, errors in zip(methods, by_class, strict=True)
+        replace(balanced, method=method, value=float(value))
+        for method, value in zip(methods, _percent_right(by_class.mean(axis=0)), strict=True)
     ]
 
 
