@@ -53,6 +53,10 @@ class TrainConfig:
     keep: Literal["last", "best"] = "last"
     """Weights that the run ends with: the last ones, or those whose validation pass was the best (by the system's own
     measure, which need not be its loss)."""
+    patience: int = 0
+    """Stop after so many validation passes without a better one; 0 trains to the end. Needs `keep best`."""
+    ema_decay: float = 0.0
+    """Decay of a running average of the weights (0.999, say), which is then validated and kept; 0 keeps none."""
     snapshots: tuple[int, ...] = ()
     """Steps whose weights stay in `snapshots/`, for pictures of how training went; 0 is the start."""
     tensorboard: bool = True
@@ -72,7 +76,7 @@ class TrainConfig:
         for name in ("learning_rate", "final_learning_rate", "weight_decay", "clip_norm", "warmup_steps"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"train.{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("validate_every", "loader_threads"):
+        for name in ("validate_every", "loader_threads", "patience"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} must be 0 or more (0 turns it off), got {getattr(self, name)}")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -81,6 +85,13 @@ class TrainConfig:
     def _check_passes(self) -> None:
         if self.keep == "best" and not self.validate_every:
             raise ConfigError("train.keep best needs validation passes, got train.validate_every 0; set it to 50, say")
+        if self.patience and self.keep != "best":
+            raise ConfigError(
+                f"train.patience needs train.keep best: it counts validation passes since the best, "
+                f"got train.keep {self.keep}"
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"train.ema_decay must be 0 <= decay < 1, got {self.ema_decay}")
         if any(step < 0 for step in self.snapshots):
             raise ConfigError(f"train.snapshots must be steps from 0 up, got {list(self.snapshots)}")
 

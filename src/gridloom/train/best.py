@@ -62,6 +62,10 @@ class BestWeights:
                 save_weights(model, temporary / _MODEL)
                 write_json(temporary / _STATE, {"step": step, "monitor": self.monitor, "value": self.value})
 
+    def exhausted(self, step: int, steps: int) -> bool:
+        """Whether the best validation pass lies at least `steps` steps back; never if `steps` is 0."""
+        return 0 < steps <= step - max(self.step, 0)
+
     def load_into(self, model: nn.Module) -> None:
         """Put the best weights into the model; nothing happens if no validation pass gave a number.
 

@@ -6,9 +6,10 @@ last, `manifest.json`; then the file `latest` names it. A killed process leaves 
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import safetensors.torch
@@ -92,7 +93,14 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, step: int, record: Mapping[str, Any], keep: int
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    step: int,
+    record: Mapping[str, Any],
+    keep: int,
+    extra: Mapping[str, Callable[[Path], None]] = MappingProxyType({}),
 ) -> Path:
     """Write a checkpoint, point `latest` at it, and keep it and the `keep - 1` before it.
 
@@ -103,6 +111,7 @@ def save_checkpoint(
         step: Optimizer steps made.
         record: JSON that identifies the run.
         keep: How many stay.
+        extra: More files by name, with what writes them.
     """
     path = folder / f"step-{step:08d}"
     with new_folder(path, replace=True) as temporary:
@@ -110,6 +119,8 @@ def save_checkpoint(
         faults.point("checkpoint.model")
         safetensors.torch.save_file(_plain(_optimizer_tensors(model, optimizer)), temporary / _OPTIMIZER)
         faults.point("checkpoint.optimizer")
+        for name, write in extra.items():
+            write(temporary / name)
         write_json(temporary / _STATE, {"step": step, **record})
     faults.point("checkpoint.latest")
     write_text(folder / _LATEST, path.name + "\n")

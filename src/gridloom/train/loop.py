@@ -7,6 +7,7 @@ at any step and resumed ends bit-equal to one that never stopped.
 
 import contextlib
 import fcntl
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from gridloom.core.contracts import Objective, Source
 from gridloom.core.errors import ConfigError, DataError, TrainingError
 from gridloom.core.random import window_keys
 from gridloom.core.settings import TrainConfig
+from gridloom.train.average import WeightAverage
 from gridloom.train.best import BestWeights
 from gridloom.train.checkpoint import newest_checkpoint, restore, save_checkpoint, save_snapshot
 from gridloom.train.distributed import Processes
@@ -33,13 +35,16 @@ from gridloom.train.signals import StopRequest
 
 __all__ = ["Outcome", "train"]
 
+_LOGGER = logging.getLogger(__name__)
+_AVERAGE = "average.safetensors"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a run ended.
 
     Attributes:
-        step: Optimizer steps made.
+        step: Optimizer steps made; fewer than `train.steps` after a signal, or once `train.patience` was out.
         stopped_by: Name of the signal that ended it early; None if it went through.
         checkpoint: The last checkpoint.
         best_step: Step whose weights the objective ended with, with `train.keep best`; None otherwise.
@@ -90,6 +95,11 @@ class _Trainer:
                 f"({peers.world} x {config.accumulate})"
             )
         check_enough(sources["train"], config.batch_size, "train")
+        self.average = WeightAverage(objective, config.ema_decay) if config.ema_decay else None
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Put the averaged weights into the objective for a while, where there are any."""
+        return self.average.in_place() if self.average is not None else contextlib.nullcontext()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == "fp32":
@@ -220,9 +230,13 @@ def train(  # noqa: PLR0913 - each is one thing that a run depends on
         if best is not None and "validation" not in sources:
             raise ConfigError("train.keep best needs a validation part; this data has none, use --train.keep last")
         outcome = _run(trainer, folder, record, best, show)
-        if best is not None and outcome.stopped_by is None:
+        if outcome.stopped_by is not None:
+            return outcome
+        if best is not None:
             best.load_into(trainer.objective)
             return replace(outcome, best_step=best.step)
+        if trainer.average is not None:
+            trainer.average.load_into_model()
         return outcome
 
 
@@ -232,15 +246,19 @@ def _run(trainer: _Trainer, folder: Path, record: Mapping[str, Any], best: BestW
     found = newest_checkpoint(checkpoints)
     if found is not None:
         restore(found, trainer.objective, trainer.optimizer)
+        if trainer.average is not None:
+            trainer.average.load(found.path / _AVERAGE)
     first = found.step if found else 0
     if first > config.steps:
         raise DataError(f"{found and found.path} is at step {first}, past train.steps {config.steps}")
     trainer.objective.train()
+    patience = config.patience * config.validate_every
+    over = best is not None and best.exhausted(first, patience)
     stream = batches(
         trainer.sources["train"],
         seed=trainer.seed,
         first_step=first,
-        last_step=config.steps,
+        last_step=first if over else config.steps,
         batch_size=config.batch_size,
         share=(peers.rank, peers.world),
         threads=config.loader_threads,
@@ -252,10 +270,13 @@ def _run(trainer: _Trainer, folder: Path, record: Mapping[str, Any], best: BestW
             started = time.perf_counter()
             sums, stopped = trainer.step(step, batch, request.signal is not None)
             step += 1
+            if trainer.average is not None:
+                trainer.average.update(step)
             faults.point("step")
             _snapshot(trainer, folder, step)
             _report(trainer, log, step, sums, time.perf_counter() - started, best)
-            if stopped:
+            over = best is not None and best.exhausted(step, patience)
+            if stopped or over:
                 break
             if step % config.checkpoint_every == 0:
                 _save(trainer, checkpoints, step, record)
@@ -263,6 +284,8 @@ def _run(trainer: _Trainer, folder: Path, record: Mapping[str, Any], best: BestW
         stream.close()  # type: ignore[attr-defined]
         if saved != step:
             _save(trainer, checkpoints, step, record)
+    if over and best is not None:
+        _LOGGER.info("no better validation pass since step %d: stopped at step %d of %d", best.step, step, config.steps)
     by = (request.signal.name if request.signal else "a signal to another process") if stopped else None
     return Outcome(step=step, stopped_by=by, checkpoint=checkpoints / f"step-{step:08d}")
 
@@ -275,7 +298,8 @@ def _log(folder: Path, first: int, config: TrainConfig, peers: Processes, show: 
 
 def _snapshot(trainer: _Trainer, folder: Path, step: int) -> None:
     if step in trainer.config.snapshots and trainer.peers.is_first:
-        save_snapshot(folder, trainer.objective, step)
+        with trainer.averaged():
+            save_snapshot(folder, trainer.objective, step)
 
 
 def _report(
@@ -294,9 +318,10 @@ def _report(
         log.record(step, "train", {**figures, **rates})
     every = config.validate_every
     if every and "validation" in trainer.sources and (step % every == 0 or step == config.steps):
-        held_out = trainer.validate()
-        if best is not None:
-            best.offer(trainer.objective, step, held_out, write=trainer.peers.is_first)
+        with trainer.averaged():
+            held_out = trainer.validate()
+            if best is not None:
+                best.offer(trainer.objective, step, held_out, write=trainer.peers.is_first)
         if log is not None:
             log.record(step, "validation", held_out)
     if log is not None:
@@ -312,5 +337,6 @@ def _save(trainer: _Trainer, checkpoints: Path, step: int, record: Mapping[str, 
             step=step,
             record=record,
             keep=trainer.config.keep_checkpoints,
+            extra={} if trainer.average is None else {_AVERAGE: trainer.average.save},
         )
     trainer.peers.wait()
