@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from gridloom.encoders.index import ROW_NUMBER, EmbeddingIndex, open_embeddings
 from gridloom.grid.write import save_grid
 
 __all__ = ["as_columns", "check_output", "find_duplicates", "find_outliers", "parse_place", "search"]
+
+_LOGGER = logging.getLogger(__name__)
 
 _SUFFIXES = (".csv", ".nc", ".zarr")
 
@@ -39,8 +42,9 @@ def search(
 
     Args:
         embeddings: What to search in: an `EmbeddingIndex` (which has the metric), embeddings, or their file.
-        query: With `model`, data to encode: a file, a sample's name or a dataset. Otherwise a place in the embeddings
-            (`"month=3,lat=10.5"` or a mapping; the number of a row), or other embeddings of the same encoder.
+        query: With `model`, data to encode: a file, a sample's name or a dataset. Otherwise other embeddings of the same
+            encoder, or a place in these: `"month=3,lat=10.5"` or a mapping, the number of a row. A place that leaves
+            dimensions out is all the windows there.
         model: Run folder, artifact or file of weights that encodes the query.
         k: Neighbors wanted.
         overlapping: For a place: find windows too that share a cell with the one there.
@@ -58,7 +62,7 @@ def search(
     index = _index(embeddings)
     place = None if model is not None else _place(query)
     if place is not None:
-        rows = np.array([place]) if isinstance(place, int) else index.places.find(place)
+        rows = np.array([place]) if isinstance(place, int) else _rows_at(index, place)
         found = index.search_rows(rows, k, overlapping=overlapping, apart=apart)
     elif model is not None:
         if not isinstance(query, str | Path | xr.Dataset):
@@ -163,6 +167,15 @@ def _place(query: Any) -> Mapping[str, Any] | int | None:
     if re.fullmatch(r"\d+", query):
         return int(query)
     return parse_place(query) if "=" in query else None
+
+
+def _rows_at(index: EmbeddingIndex, place: Mapping[str, Any]) -> np.ndarray:
+    """Rows at a place without the empty ones, unless there are no others."""
+    rows = index.places.find(place)
+    full = rows[np.isin(rows, index.rows)]
+    if 0 < len(full) < len(rows):
+        _LOGGER.warning("%d of %d windows there are empty and left out", len(rows) - len(full), len(rows))
+    return full if len(full) else rows
 
 
 def _write(found: xr.Dataset, output: Path | str | None, replace: bool) -> None:
