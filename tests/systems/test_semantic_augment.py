@@ -12,7 +12,7 @@ from gridloom.systems.semantic import AugmentConfig, ContrastConfig, MaskConfig,
 from gridloom.systems.semantic.augment import augment, hide_blocks
 
 NOTHING = AugmentConfig(zoom=1.0, gain=0.0, offset=0.0, noise=0.0, hide=0.0)
-ALL = AugmentConfig(zoom=1.5, shift=0.1, rotate=20.0, flip=True, gain=0.2, offset=0.2, noise=0.2, hide=0.2)
+ALL = AugmentConfig(zoom=1.5, shift=0.1, rotate=20.0, warp=0.05, flip=True, gain=0.2, offset=0.2, noise=0.2, hide=0.2)
 KEYS = window_keys(0, 0, range(4))
 
 
@@ -64,6 +64,19 @@ def test_a_rotation_turns_cells_not_the_aspect_ratio() -> None:
         assert math.dist(map(float, place), (15.5, 31.5)) == pytest.approx(8.0, abs=0.2)
 
 
+def test_a_warp_moves_places_smoothly_and_no_further_than_asked() -> None:
+    columns = torch.arange(64.0).expand(4, 1, 48, 64)
+    rows = torch.arange(48.0)[:, None].expand(4, 1, 48, 64)
+    view = augment(Field.of(torch.cat([columns, rows], 1)), KEYS, replace(NOTHING, warp=0.05), "a").values
+    inner = (..., slice(6, -6), slice(6, -6))  # at the border cells come in from beyond
+    moved = torch.stack([view[:, 0] - columns[:, 0], view[:, 1] - rows[:, 0]])[inner]
+    assert moved.abs().amax() > 0.5
+    for axis, size in enumerate((64, 48)):
+        assert moved[axis].abs().amax() <= 0.05 * size * 1.35  # a cubic goes a little beyond its nodes
+    assert moved.diff(dim=-1).abs().amax() < 0.7 and moved.diff(dim=-2).abs().amax() < 0.7  # nothing folds over
+    assert not torch.allclose(moved[:, 0], moved[:, 1])
+
+
 def test_holes_are_whole_blocks_in_all_channels_and_as_many_as_asked() -> None:
     field = hide_blocks(Field.of(values()), KEYS, 0.25, 8, "holes")
     hidden = ~field.valid
@@ -78,6 +91,7 @@ def test_holes_are_whole_blocks_in_all_channels_and_as_many_as_asked() -> None:
     [
         (lambda: AugmentConfig(zoom=0.5), "zoom must be 1 or more, got 0.5"),
         (lambda: AugmentConfig(noise=-1.0), "noise must be 0 or more"),
+        (lambda: AugmentConfig(warp=-0.1), "warp must be 0 or more"),
         (lambda: AugmentConfig(hide=1.0), "hide must be at least 0 and below 1"),
         (lambda: MaskConfig(share=1.0), "mask.share must be at least 0 and below 1"),
         (lambda: ContrastConfig(temperature=0.0), "temperature above 0"),

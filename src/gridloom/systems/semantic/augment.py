@@ -1,8 +1,8 @@
 """Views of a window for self-supervised learning: moved, scaled, noisy, partly hidden; all draws from the sample's key.
 
-Only what leaves the meaning of a gridded field alone: a small affine movement, gain and offset in normalized units,
-noise, and holes. Missing cells take part in nothing: a moved cell is known where most of what it is drawn from is, and
-its value is the mean of that; holes are told as missing, not as zeros.
+Only what leaves the meaning of a gridded field alone: a small affine movement, a smooth distortion, gain and offset in
+normalized units, noise, and holes. Missing cells take part in nothing: a moved cell is known where most of what it is
+drawn from is, and its value is the mean of that; holes are told as missing, not as zeros.
 """
 
 import math
@@ -20,6 +20,8 @@ __all__ = ["augment", "flip_at_random", "hide_blocks"]
 
 _MOSTLY = 0.5
 """Share of the weight of a moved cell that must come from known cells."""
+_WARP_NODES = 4
+"""Places along each axis at which a distortion is drawn; in between it is interpolated."""
 
 
 def augment(image: Field, key: Int64[Tensor, " batch"], config: AugmentConfig, view: str) -> Field:
@@ -34,7 +36,7 @@ def augment(image: Field, key: Int64[Tensor, " batch"], config: AugmentConfig, v
     image = Field(values=image.values, valid=image.valid.expand_as(image.values))
     if config.flip:
         image = flip_at_random(image, key, f"{view} flip")
-    if config.zoom > 1 or config.shift or config.rotate:
+    if config.zoom > 1 or config.shift or config.rotate or config.warp:
         image = _move(image, key, config, view)
     values = image.values
     per_field = (-1, *[1] * (values.ndim - 1))
@@ -86,9 +88,14 @@ def hide_blocks(image: Field, key: Int64[Tensor, " batch"], share: float, block:
 
 
 def _move(image: Field, key: Int64[Tensor, " batch"], config: AugmentConfig, view: str) -> Field:
-    """Zoom in, rotate and shift by bilinear interpolation over the known cells."""
-    where = _affine(key, config, view, image.values.shape[-1] / image.values.shape[-2])
+    """Zoom in, rotate, shift and distort by bilinear interpolation over the known cells."""
+    height, width = image.values.shape[-2:]
+    where = _affine(key, config, view, width / height)
     grid = F.affine_grid(where, list(image.values.shape), align_corners=False).to(image.values.dtype)
+    if config.warp:
+        draws = 2 * uniform(key, (2, _WARP_NODES, _WARP_NODES), f"{view} warp") - 1
+        smooth = F.interpolate(draws, size=(height, width), mode="bicubic", align_corners=True)
+        grid = grid + 2 * config.warp * smooth.movedim(1, -1).to(grid.dtype)
     known = image.valid.to(image.values.dtype)
 
     def sample(tensor: Tensor) -> Tensor:

@@ -62,6 +62,8 @@ class AugmentConfig:
     """Largest shift beyond the window, as a share of its size; what comes in is missing."""
     rotate: float = 0.0
     """Largest rotation in degrees, either way; what comes in at the corners is missing."""
+    warp: float = 0.0
+    """Largest smooth distortion, as a share of the window's size; a different one in each quarter or so."""
     flip: bool = False
     """Flip up-down and left-right at random."""
     gain: float = 0.1
@@ -77,7 +79,7 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         """Refuse what is no change of a view."""
-        for name in ("shift", "rotate", "gain", "offset", "noise"):
+        for name in ("shift", "rotate", "warp", "gain", "offset", "noise"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"contrast.augment.{name} must be 0 or more, got {getattr(self, name)}")
         if not self.zoom >= 1:
@@ -185,9 +187,45 @@ def digits() -> SemanticConfig:
     )
 
 
+def digits_contrast() -> SemanticConfig:
+    """Handwritten digits told apart from each other, moved and distorted."""
+    return SemanticConfig(
+        data=digits().data,
+        model=ModelConfig(latent_dim=64, width=16, norm="batch"),
+        reconstruct=0.0,
+        contrast=ContrastConfig(
+            weight=1.0,
+            temperature=0.1,
+            augment=AugmentConfig(
+                zoom=1.2, shift=0.06, rotate=12.0, warp=0.05, gain=0.0, offset=0.0, noise=0.1, hide=0.0
+            ),
+        ),
+        train=TrainConfig(steps=300, batch_size=128, learning_rate=2e-3, validate_every=100),
+    )
+
+
+def textures() -> SemanticConfig:
+    """Surfaces told apart by what does not depend on the place in a window: the mean of a latent map."""
+    return SemanticConfig(
+        data=GridConfig(path="textures", window=(32, 32), stride=(8, 8), split_dim="x", label="texture"),
+        model=ModelConfig(latent="map", latent_dim=64, width=16, norm="batch"),
+        reconstruct=0.0,
+        contrast=ContrastConfig(
+            weight=1.0,
+            temperature=0.1,
+            augment=AugmentConfig(
+                zoom=1.2, shift=0.1, rotate=10.0, flip=True, gain=0.0, offset=0.3, noise=0.0, hide=0.0
+            ),
+        ),
+        train=TrainConfig(steps=200, batch_size=128, learning_rate=2e-3, validate_every=100),
+    )
+
+
 PRESETS: Mapping[str, Callable[[], SemanticConfig]] = {
     "default": default,
     "elevation": elevation,
     "coads": coads,
     "digits": digits,
+    "digits-contrast": digits_contrast,
+    "textures": textures,
 }
