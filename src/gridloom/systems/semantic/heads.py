@@ -80,8 +80,8 @@ class VectorHead(nn.Module):
         x = self.reduce(features)
         if x.shape[-2:] != (HEAD_GRID, HEAD_GRID):
             x = F.adaptive_avg_pool2d(x, HEAD_GRID)
-        share = F.adaptive_avg_pool2d(known, _COARSE_SEEN).clamp(min=1e-6)
-        means = F.adaptive_avg_pool2d(seen, _COARSE_SEEN) / share
+        block = (seen.shape[-2] // _COARSE_SEEN, seen.shape[-1] // _COARSE_SEEN)
+        means = F.avg_pool2d(seen, block) / F.avg_pool2d(known, block).clamp(min=1e-6)
         latent: Tensor = self.project(x.flatten(1)) + self.coarse(means.flatten(1))
         return latent
 

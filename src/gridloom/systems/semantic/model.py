@@ -117,8 +117,8 @@ class ResNetEncoder(Encoder):
         return self.head(x.to(seen.dtype), seen, known)  # type: ignore[no-any-return]
 
     def _begin(self, x: Float[Tensor, "batch planes y x"]) -> Float[Tensor, "batch width y4 x4"]:
-        """The stem; on a CPU a few samples at a time, whose large maps then stay in the cache."""
-        if self.training or x.device.type != "cpu" or len(x) <= _STEM_AT_ONCE:
+        """The stem; on a CPU in float32 a few samples at a time, whose large maps then stay in the cache."""
+        if self.training or x.device.type != "cpu" or x.dtype != torch.float32 or len(x) <= _STEM_AT_ONCE:
             return self.stem(x)  # type: ignore[no-any-return]
         return torch.cat([self.stem(part) for part in torch.split(x, _STEM_AT_ONCE)])
 
