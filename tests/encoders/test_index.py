@@ -134,6 +134,24 @@ def test_identical_rows_are_found_in_order(backend):
     np.testing.assert_allclose(found["similarity"], 1.0, atol=1e-12)
 
 
+def test_a_single_embedding_is_a_query_and_its_place_is_told():
+    embeddings = grid()
+    found = EmbeddingIndex(embeddings).search(embeddings[1, 2, 3], 119, apart={"time": "3D"})
+    assert found["query_time"].values == embeddings["time"].values[1:2] and found["query_lon"].values == [180]
+    assert found.sizes["rank"] == 60 and (found["found_time"] >= np.datetime64("2020-01-20")).all()
+
+
+def test_stacked_embeddings_are_searched_as_the_grid_they_come_from(tmp_path):
+    embeddings = grid()
+    stacked = embeddings.stack(window=("time", "lat", "lon")).transpose("window", "feature").dropna("window")
+    rows = EmbeddingIndex(embeddings).rows
+    whole, found = EmbeddingIndex(embeddings).search_rows(rows, 3), EmbeddingIndex(stacked).search_rows(range(119), 3)
+    np.testing.assert_array_equal(rows[found["found_row_number"]], whole["found_row_number"])
+    for name in ("query_time", "found_time", "found_lat", "found_lon"):
+        np.testing.assert_array_equal(found[name], whole[name])
+    save_grid(found, tmp_path / "found.nc")
+
+
 def test_search_does_not_change_or_copy_what_it_is_given():
     rows = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
     before = rows.copy()

@@ -74,7 +74,7 @@ def test_a_place_that_is_none_is_refused(place, says):
 @pytest.mark.parametrize(
     ("apart", "says"),
     [
-        ({"lta": 3}, "unknown dimension of the embeddings 'lta'"),
+        ({"lta": 3}, "unknown coordinate of the embeddings 'lta'"),
         ({"lat": 0}, "lat=0: expected a number above 0"),
         ({"lat": "wide"}, "lat=wide: expected a number above 0"),
         ({"time": "30"}, "time=30: expected a time like 30D"),

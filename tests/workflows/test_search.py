@@ -38,13 +38,17 @@ def test_a_place_finds_its_copy_and_never_itself_or_the_empty_day(embedded: Path
     assert by_name.attrs["num_embeddings"] == 59 and by_name.attrs["num_left_out"] == 1
 
 
-def test_data_is_encoded_by_the_model_and_finds_itself(embedded: Path, tiny_run: Path, tiny_data: Path) -> None:
+def test_data_is_encoded_by_the_model_and_finds_itself(
+    embedded: Path, tiny_run: Path, tiny_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     some = open_grid(tiny_data).isel(time=[10, 20])
     found = search(embedded, some, model=tiny_run, k=1)
     np.testing.assert_array_equal(found["found_row_number"][:, 0], [10, 20])
     np.testing.assert_array_equal(found["query_time"], some["time"])
     np.testing.assert_allclose(found["similarity"], 1.0, atol=1e-6)
-    far = search(embedded, str(tiny_data), model=tiny_run, k=2, apart={"time": "3D"})
+    assert "overlapping" not in caplog.text
+    far = search(embedded, str(tiny_data), model=tiny_run, k=2, apart={"time": "3D"}, overlapping=True)
+    assert "overlapping windows are left out only where" in caplog.text
     assert (np.abs(far["found_time"] - far["query_time"]) >= np.timedelta64(3, "D")).all()
 
 

@@ -43,7 +43,7 @@ class Search:
     overlapping: bool = False
     """Compare windows too that share a cell; a window moved by a cell is otherwise its own neighbor."""
     apart: str | None = None
-    """Leave out what is closer than this along every dimension named: lat=10,lon=10 or time=30D."""
+    """Leave out what is closer than this along every coordinate named: lat=10,lon=10 or time=30D."""
     backend: Literal["exact", "faiss-flat", "faiss-ivf"] = "exact"
     """The exact search that is built in, or faiss (pip install 'gridloom[search]'); faiss-ivf is not exact."""
     output: Path | None = None

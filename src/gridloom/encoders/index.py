@@ -92,7 +92,7 @@ class EmbeddingIndex:
             queries: Embeddings of the same encoder, in any shape with a dimension `feature`; or `[queries, features]`.
                 Empty ones are left out.
             k: Rows wanted; all where there are fewer.
-            apart: Leave out rows that lie closer to the query than this along every dimension named here:
+            apart: Leave out rows that lie closer to the query than this along every coordinate named here:
                 `{"lat": 10, "lon": 10}`, `{"time": "30D"}`.
 
         Returns:
@@ -290,7 +290,7 @@ def _take_apart(embeddings: xr.DataArray | np.ndarray) -> tuple[Places, np.ndarr
         raise DataError(f"expected embeddings with a dimension `{FEATURE}`, got {', '.join(map(str, embeddings.dims))}")
     if embeddings.dtype.kind not in "iuf":
         raise DataError(f"expected embeddings that are numbers, got {embeddings.dtype}")
-    ordered = embeddings.transpose(..., FEATURE)
+    ordered = embeddings.transpose(..., FEATURE) if embeddings.ndim > 1 else embeddings.expand_dims("item")
     values = np.asarray(ordered.values).reshape(-1, ordered.sizes[FEATURE])
     finite = [np.isfinite(values[start : start + _BLOCK]).all(axis=1) for start in range(0, len(values), _BLOCK)]
     return Places(ordered), values, np.flatnonzero(np.concatenate(finite)) if finite else np.empty(0, dtype=np.int64)

@@ -18,12 +18,14 @@ from gridloom.core.errors import DataError, UnknownNameError, did_you_mean
 from gridloom.evaluate.exact import Hidden
 from gridloom.grid.axes import is_longitude
 
-__all__ = ["CELL", "FEATURE", "Axis", "Places", "any_of", "nearer"]
+__all__ = ["CELL", "FEATURE", "WINDOW", "Axis", "Places", "any_of", "nearer"]
 
 FEATURE = "feature"
 """The dimension that is not a place."""
 CELL = "cell_"
 """What the coordinates begin with that say in which cell of the data a window begins."""
+WINDOW = "window_"
+"""What the attributes begin with that say how many cells a window has."""
 _SECONDS = {"W": 604_800.0, "D": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
 
 
@@ -82,7 +84,9 @@ class Places:
         self.dims = tuple(str(dim) for dim in embeddings.dims if dim != FEATURE)
         self.shape = tuple(embeddings.sizes[dim] for dim in self.dims)
         self._attrs = dict(embeddings.attrs)
-        kept = [name for name, item in embeddings.coords.items() if item.dims and FEATURE not in item.dims]
+        # what stacks several coordinates cannot be written; these are kept one by one
+        stacked = [dim for dim in self.dims if dim in embeddings.indexes and embeddings.indexes[dim].nlevels > 1]
+        kept = [name for name, item in embeddings.coords.items() if FEATURE not in item.dims and name not in stacked]
         self._coordinates = xr.Dataset(coords={name: embeddings.coords[name].variable for name in kept})
         for dim, size in zip(self.dims, self.shape, strict=True):
             if dim not in self._coordinates.coords:
@@ -103,7 +107,7 @@ class Places:
         """Return a coordinate of rows; of row -1 it is missing: NaN, NaT, or no text."""
         where = dict(zip(self.dims, np.unravel_index(np.maximum(rows, 0), self.shape), strict=True))
         coordinate = self._coordinates[name]
-        values = np.asarray(coordinate.values[tuple(where[str(dim)] for dim in coordinate.dims)])
+        values = np.broadcast_to(coordinate.values[tuple(where[str(dim)] for dim in coordinate.dims)], rows.shape)
         if (rows >= 0).all():
             return values
         if values.dtype.kind == "M":
@@ -162,13 +166,12 @@ class Places:
 
     def overlap(self, rows: Int64[np.ndarray, " rows"]) -> Hidden | None:
         """Hide rows whose windows share a cell; None where the embeddings do not say which cells theirs are."""
-        axes = []
-        for dim in self.dims:
-            if f"{CELL}{dim}" not in self._coordinates or f"window_{dim}" not in self._attrs:
-                return None
-            cells = torch.from_numpy(self.at(f"{CELL}{dim}", rows).astype(np.int64))
-            axes.append(Axis(queries=cells, rows=cells, limit=float(self._attrs[f"window_{dim}"])))
-        return nearer(axes)
+        sizes = {key: float(size) for key, size in self._attrs.items() if key.startswith(WINDOW)}
+        names = {key: f"{CELL}{key.removeprefix(WINDOW)}" for key in sizes}
+        if not sizes or any(name not in self._coordinates for name in names.values()):
+            return None
+        cells = {key: torch.from_numpy(self.at(name, rows).astype(np.int64)) for key, name in names.items()}
+        return nearer([Axis(queries=cells[key], rows=cells[key], limit=sizes[key]) for key in sizes])
 
     def closer(
         self,
@@ -177,24 +180,24 @@ class Places:
         their_rows: Int64[np.ndarray, " queries"],
         apart: Mapping[str, Any],
     ) -> Hidden:
-        """Hide rows that lie closer to a query than asked for, along every dimension that is named.
+        """Hide rows that lie closer to a query than asked for, along every coordinate that is named.
 
         Args:
             rows: Rows to find.
             others: Places of the queries.
             their_rows: The queries' rows.
-            apart: Least distance by dimension, in the coordinate's units; for times like `30D` (W, D, h, m, s).
+            apart: Least distance by coordinate, in the coordinate's units; for times like `30D` (W, D, h, m, s).
                 Longitudes wrap.
 
         Raises:
-            UnknownNameError: A dimension that one of both does not have.
+            UnknownNameError: A coordinate that one of both does not have.
             DataError: A coordinate of names, or a distance that is none.
         """
         axes = []
         for dim, distance in apart.items():
             for places in (self, others):
-                if dim not in places.dims:
-                    raise UnknownNameError("dimension of the embeddings", dim, places.dims)
+                if dim not in places.names:
+                    raise UnknownNameError("coordinate of the embeddings", dim, places.names)
             ours, theirs = self.at(dim, rows), others.at(dim, their_rows)
             for values in (ours, theirs):
                 if values.dtype.kind not in "iufM" or (values.dtype.kind == "M") != (ours.dtype.kind == "M"):

@@ -42,13 +42,13 @@ def search(
 
     Args:
         embeddings: What to search in: an `EmbeddingIndex` (which has the metric), embeddings, or their file.
-        query: With `model`, data to encode: a file, a sample's name or a dataset. Otherwise other embeddings of the same
-            encoder, or a place in these: `"month=3,lat=10.5"` or a mapping, the number of a row. A place that leaves
-            dimensions out is all the windows there.
+        query: With `model`, data to encode: a file, a sample's name or a dataset. Otherwise other embeddings of the
+            same encoder, or a place in these: `"month=3,lat=10.5"` or a mapping, the number of a row. A place that
+            leaves dimensions out is all the windows there.
         model: Run folder, artifact or file of weights that encodes the query.
         k: Neighbors wanted.
         overlapping: For a place: find windows too that share a cell with the one there.
-        apart: Leave out what lies closer to the query than this along every dimension named.
+        apart: Leave out what lies closer to the query than this along every coordinate named.
         output: `.csv`, `.nc` or `.zarr`; None writes nothing.
         replace: Overwrite an existing output.
 
@@ -61,6 +61,8 @@ def search(
     check_output(output, replace)
     index = _index(embeddings)
     place = None if model is not None else _place(query)
+    if overlapping and place is None:
+        _LOGGER.warning("overlapping windows are left out only where the query is a place in the embeddings")
     if place is not None:
         rows = np.array([place]) if isinstance(place, int) else _rows_at(index, place)
         found = index.search_rows(rows, k, overlapping=overlapping, apart=apart)
