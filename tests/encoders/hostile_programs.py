@@ -75,9 +75,9 @@ def _add_bombs(add: Add) -> None:
         b"\x96" + struct.pack("<Q", 2**40) + b"x.",
     )
     program("frame", "a frame of 2^60 bytes", "no tensors", b"\x95" + struct.pack("<Q", 2**60) + b"}.")
-    tuples = b")" + b"\x85" * 280_000
+    tuples = b")" + b"\x85" * 90_000
     program(
-        "tuple_key", "a key of 280,000 nested tuples, whose hash ends the process", "no tensors", b"}" + tuples + b"Ns."
+        "tuple_key", "a key of 90,000 nested tuples, whose hash ends the process", "no tensors", b"}" + tuples + b"Ns."
     )
     program("unhashable", "a list as a key", "no tensors", b"}]Ns.")
     numbers = (number * (2**61 - 1) % 2**63 for number in range(1, 90_000))
@@ -98,9 +98,9 @@ def _add_bombs(add: Add) -> None:
         b"}X" + struct.pack("<I", len(wide)) + wide + b"Ns.",
     )
     program("stack", "half a million values on the stack", "steps", b"}" + b"K\x01" * 600_000 + b".")
-    program("marks", "half a million marks", "steps", b"}" + b"(" * 600_000 + b".")
+    program("marks", "half a million marks", "containers", b"}" + b"(" * 600_000 + b".")
     program("strings", "half a million texts", "steps", b"}" + b"\x8c\x02ab\x94" * 600_000 + b".")
-    program("objects", "many objects of nobody's class", "steps", b"cx\ny\nq\x00" + b"h\x00)\x81" * 300_000 + b".")
+    program("objects", "many objects of nobody's class", "containers", b"cx\ny\nq\x00" + b"h\x00)\x81" * 300_000 + b".")
     build = b"cx\ny\n)\x81q\x00h\x00b}" + _text("__class__") + b"h\x00sb."
     program("placeholder", "a class of nobody's that becomes its own state", "not a state dict but a x.y", build)
     program("placeholder_called", "a call of what a class of nobody's made", "makes no sense", b"cx\ny\n)R)R.")
@@ -193,10 +193,10 @@ def _add_records(add: Add) -> None:
         "no tensors",
         _with_storage(b"\x80\x02}" + _text("a") + circle + b"s."),
     )
-    shared = b"q\x000}q\x01(" + b"".join(_text(f"t{number}") + b"h\x00" for number in range(30_000)) + b"u."
+    shared = b"q\x000}q\x01(" + b"".join(_text(f"t{number}") + b"h\x00" for number in range(25_000)) + b"u."
     add(
         "one_for_all.pth",
-        "30,000 names of one tensor",
+        "25,000 names of one tensor",
         "tensors; refused",
         _with_storage(b"\x80\x02" + _tensor() + shared),
     )

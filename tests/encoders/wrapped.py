@@ -1,7 +1,8 @@
 """Checkpoints of one small autoencoder, wrapped and saved in every way by torch itself.
 
-Run as `python -m tests.encoders.wrapped FOLDER RANK WORLD` in two processes: those that shard need each other. Nothing
-here needs pytest: a benchmark can write the same files.
+`python -m tests.encoders.wrapped write FOLDER RANK` runs in two processes: those that shard need each other.
+`python -m tests.encoders.wrapped read FOLDER` extracts them all and prints as JSON what became of each. Nothing here
+needs pytest: a benchmark does the same.
 """
 
 import argparse
@@ -9,8 +10,10 @@ import collections
 import copy
 import datetime
 import functools
+import json
 import subprocess
 import sys
+import time
 import types
 import warnings
 from collections.abc import Callable, Mapping
@@ -26,13 +29,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
+from gridloom.core.errors import CheckpointError
 from gridloom.systems.semantic import AutoEncoder
 from tests.encoders.small import small_autoencoder
 
-__all__ = ["ACCEPTED", "REFUSED", "expected", "write_wrapped_files"]
+__all__ = ["ACCEPTED", "REFUSED", "place", "read_wrapped_files", "write_wrapped_files"]
 
 ROOT = Path(__file__).parents[2]
 Weights = Mapping[str, Tensor]
+_ALONE: list[dist.ProcessGroup] = []  # the group of the first process, once there is one
 compiled = functools.partial(torch.compile, backend="eager")
 
 
@@ -44,24 +49,30 @@ class Case:
         save: Writes it, and returns what the encoder's tensors are (None: those of the model).
         options: What `extract_encoder` is told.
         says: What it says if it is refused.
+        together: All processes take part; otherwise the first one writes alone.
     """
 
     save: Callable[[Path, AutoEncoder], Weights | None]
     options: Mapping[str, Any] = field(default_factory=dict)
     says: str = ""
+    together: bool = False
 
 
 def _save(content: object, path: Path, **options: Any) -> None:
-    if not dist.is_initialized() or dist.get_rank() == 0:
+    if dist.get_rank() == 0:
         torch.save(content, path, **options)
 
 
-def _of(wrap: Callable[[AutoEncoder], nn.Module]) -> Case:
-    return Case(lambda path, model: _save(wrap(model).state_dict(), path))
+def _of(wrap: Callable[[AutoEncoder], nn.Module], *, says: str = "", together: bool = False) -> Case:
+    return Case(lambda path, model: _save(wrap(model).state_dict(), path), says=says, together=together)
 
 
-def _holding(make: Callable[[Weights], object]) -> Case:
-    return Case(lambda path, model: _save(make(model.state_dict()), path))
+def _holding(make: Callable[[Weights], object], *, says: str = "") -> Case:
+    return Case(lambda path, model: _save(make(model.state_dict()), path), says=says)
+
+
+def _together(save: Callable[[Path, AutoEncoder], None], *, says: str = "") -> Case:
+    return Case(save, says=says, together=True)
 
 
 def _more(weights: Weights) -> Weights:
@@ -160,6 +171,15 @@ def _with_attributes(model: AutoEncoder) -> Weights:
     return model.state_dict(keep_vars=True)
 
 
+def _data_parallel(model: nn.Module) -> nn.Module:
+    """DDP of the first process alone."""
+    return nn.parallel.DistributedDataParallel(model, process_group=_ALONE[0])
+
+
+def _sharded_data_parallel(path: Path, model: AutoEncoder) -> None:
+    dcp.save(_data_parallel(model).state_dict(), checkpoint_id=path, process_group=_ALONE[0])
+
+
 def _sharded_after_training(path: Path, model: AutoEncoder) -> None:
     optimizer = torch.optim.AdamW(model.parameters())
     reference = copy.deepcopy(model.state_dict())
@@ -167,7 +187,7 @@ def _sharded_after_training(path: Path, model: AutoEncoder) -> None:
     optimizer.step()
     model.load_state_dict(reference)
     content = {"app": {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "step": 3, "note": Path("x")}
-    dcp.save(content, checkpoint_id=path)
+    dcp.save(content, checkpoint_id=path, process_group=_ALONE[0])
 
 
 def _fully_sharded(model: AutoEncoder, *, more: bool = False) -> AutoEncoder:
@@ -176,7 +196,7 @@ def _fully_sharded(model: AutoEncoder, *, more: bool = False) -> AutoEncoder:
 
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     if more:
-        _checkpoint_activations(_compile_a_layer(model))
+        _checkpoint_activations(model)
     for layer in (model.encoder.layer1, model.encoder.layer4, model.encoder, model):
         fully_shard(layer, mesh=mesh)
     return model
@@ -209,6 +229,11 @@ def _prune(model: AutoEncoder) -> nn.Module:
     return model
 
 
+def _orthogonal(model: AutoEncoder) -> nn.Module:
+    parametrizations.orthogonal(model.encoder.stem[0])
+    return model
+
+
 def _each(norm: Callable[[nn.Module], nn.Module]) -> Callable[[AutoEncoder], nn.Module]:
     def normalize(model: AutoEncoder) -> nn.Module:
         for part in list(model.encoder.modules()):
@@ -220,7 +245,6 @@ def _each(norm: Callable[[nn.Module], nn.Module]) -> Callable[[AutoEncoder], nn.
 
 
 _TEACHER = {"prefix": "teacher.module.encoder."}
-_DATA_PARALLEL = nn.parallel.DistributedDataParallel
 ACCEPTED = {
     "plain": _of(lambda model: model),
     "encoder alone": _of(lambda model: model.encoder),
@@ -228,14 +252,16 @@ ACCEPTED = {
     "protocol 5": Case(lambda path, model: _save({"m": model.state_dict()}, path, pickle_protocol=5)),
     "parameters with attributes": Case(lambda path, model: _save(_with_attributes(model), path)),
     "DataParallel": _of(nn.DataParallel),
-    "DDP": _of(_DATA_PARALLEL),
+    "DDP": _of(_data_parallel),
     "torch.compile": _of(compiled),
     "compiled layer": _of(_compile_a_layer),
-    "compiled DDP": _of(lambda model: compiled(_DATA_PARALLEL(model))),
-    "DDP of compiled": _of(lambda model: _DATA_PARALLEL(compiled(model))),
+    "compiled DDP": _of(lambda model: compiled(_data_parallel(model))),
+    "DDP of compiled": _of(lambda model: _data_parallel(compiled(model))),
     "activation checkpointing": _of(_checkpoint_activations),
     "AveragedModel": _of(torch.optim.swa_utils.AveragedModel),
-    "AveragedModel of compiled DDP": _of(lambda m: torch.optim.swa_utils.AveragedModel(compiled(_DATA_PARALLEL(m)))),
+    "compiled DDP of AveragedModel": _of(
+        lambda model: compiled(_data_parallel(torch.optim.swa_utils.AveragedModel(model)))
+    ),
     "AveragedModel beside": Case(functools.partial(_average, make=_averaged_model), {"average": True}),
     "timm with EMA": _holding(lambda state: {"state_dict": state, "state_dict_ema": _more(state), "arch": "x"}),
     "EMA of timm": Case(
@@ -256,32 +282,35 @@ ACCEPTED = {
         functools.partial(_normalize_weights, norm=functools.partial(parametrizations.weight_norm, dim=None))
     ),
     "older weight_norm": Case(functools.partial(_normalize_weights, norm=nn.utils.weight_norm)),
-    "FSDP, full": Case(functools.partial(_first_fsdp, kind="FULL_STATE_DICT", save=_save)),
-    "FSDP, sharded": Case(functools.partial(_first_fsdp, kind="SHARDED_STATE_DICT", save=_shard)),
-    "FSDP2, full": Case(_full_of_sharded),
-    "FSDP2, sharded": Case(lambda path, model: _shard(_fully_sharded(model).state_dict(), path)),
-    "FSDP2 of compiled, sharded": Case(lambda path, model: _shard(_fully_sharded(model, more=True).state_dict(), path)),
+    "FSDP, full": _together(functools.partial(_first_fsdp, kind="FULL_STATE_DICT", save=_save)),
+    "FSDP, sharded": _together(functools.partial(_first_fsdp, kind="SHARDED_STATE_DICT", save=_shard)),
+    "FSDP2, full": _together(_full_of_sharded),
+    "FSDP2, sharded": _together(lambda path, model: _shard(_fully_sharded(model).state_dict(), path)),
+    "FSDP2 of checkpointed, sharded": _together(
+        lambda path, model: _shard(_fully_sharded(model, more=True).state_dict(), path)
+    ),
     "sharded after training": Case(_sharded_after_training),
-    "sharded DDP": Case(lambda path, model: _shard(_DATA_PARALLEL(model).state_dict(), path)),
+    "sharded DDP": Case(_sharded_data_parallel),
 }
+_PIECES, _PARTS = "pieces of tensors that one process had", "are parts of weights"
 REFUSED = {
-    "FSDP, local": Case(
-        functools.partial(_first_fsdp, kind="LOCAL_STATE_DICT", save=_save), says="pieces of tensors that one process"
+    "FSDP, local": _together(functools.partial(_first_fsdp, kind="LOCAL_STATE_DICT", save=_save), says=_PIECES),
+    "FSDP, sharded, in one file": _together(
+        functools.partial(_first_fsdp, kind="SHARDED_STATE_DICT", save=_save), says=_PIECES
     ),
-    "FSDP, sharded, in one file": Case(
-        functools.partial(_first_fsdp, kind="SHARDED_STATE_DICT", save=_save), says="pieces of tensors that one process"
+    "FSDP2, in one file": _together(lambda path, model: _save(_fully_sharded(model).state_dict(), path), says=_PIECES),
+    "flattened": _holding(
+        lambda state: {"encoder._fsdp_wrapped_module._flat_param": state["encoder.stem.0.weight"]}, says="has flattened"
     ),
-    "FSDP2, in one file": Case(
-        lambda path, model: _save(_fully_sharded(model).state_dict(), path), says="pieces of tensors that one process"
+    "spectral_norm": _of(_each(parametrizations.spectral_norm), says=_PARTS),
+    "older spectral_norm": _of(_each(nn.utils.spectral_norm), says=_PARTS),
+    "pruning": _of(_prune, says=_PARTS),
+    "orthogonal": _of(_orthogonal, says=_PARTS),
+    "negative view": _holding(
+        lambda state: {**state, "encoder.stem.0.weight": state["encoder.stem.0.weight"]._neg_view()},
+        says="kept as a view",
     ),
-    "flattened": _holding(lambda state: {"encoder._fsdp_wrapped_module._flat_param": state["encoder.stem.0.weight"]}),
-    "spectral_norm": _of(_each(parametrizations.spectral_norm)),
-    "older spectral_norm": _of(_each(nn.utils.spectral_norm)),
-    "pruning": _of(_prune),
-    "orthogonal": _of(
-        lambda m: setattr(m.encoder, "stem", nn.Sequential(parametrizations.orthogonal(m.encoder.stem[0]))) or m
-    ),
-    "conjugate": _holding(lambda state: {**state, "encoder.stem.0.weight": state["encoder.stem.0.weight"]._neg_view()}),
+    "whole module": Case(lambda path, model: _save(model, path), says="not a state dict but a gridloom"),
 }
 
 
@@ -290,39 +319,76 @@ def place(folder: Path, name: str) -> Path:
     return folder / f"{name.replace(' ', '_').replace(',', '')}.ckpt"
 
 
-def expected(folder: Path, name: str) -> dict[str, Tensor]:
-    """What the encoder of a checkpoint must be, to the bit."""
-    return load_file(place(folder, name).with_suffix(".expected"))
-
-
-def write(folder: Path, rank: int, world: int) -> None:
-    """Write all checkpoints; every process of the group does so together."""
+def write(folder: Path, rank: int) -> None:
+    """Write all checkpoints, with the other process."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=world)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
+    _ALONE.append(dist.new_group([0]))
     for name, case in {**ACCEPTED, **REFUSED}.items():
+        if rank and not case.together:
+            continue
         model = small_autoencoder()
         weights = copy.deepcopy(model.encoder.state_dict())
         weights = case.save(place(folder, name), model) or weights
         if rank == 0:
-            save_file(
-                {key: tensor.clone() for key, tensor in weights.items()}, place(folder, name).with_suffix(".expected")
-            )
+            copies = {key: tensor.clone() for key, tensor in weights.items()}
+            save_file(copies, place(folder, name).with_suffix(".expected"))
     dist.destroy_process_group()
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """Extract and verify all; nothing of what wrote them is there any more."""
+    from gridloom.encoders.extract import extract_encoder
+
+    torch.set_num_threads(1)
+    verdicts = {}
+    for name, case in {**ACCEPTED, **REFUSED}.items():
+        output = folder / "extracted" / name
+        start = time.perf_counter()
+        try:
+            done = extract_encoder(place(folder, name), output, verify=True, **case.options)
+        except CheckpointError as error:
+            verdicts[name] = {"refused": str(error), "written": output.exists()}
+            continue
+        found, wanted = done.encoder.state_dict(), load_file(place(folder, name).with_suffix(".expected"))
+        equal = found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
+        seconds = time.perf_counter() - start
+        verdicts[name] = {"equal": equal, "verified": done.verified, "tensors": len(wanted), "seconds": seconds}
+    return verdicts
+
+
+def _run(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.encoders.wrapped", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _finish(child: subprocess.Popen) -> str:
+    output, errors = child.communicate(timeout=300)
+    if child.returncode:
+        raise RuntimeError(errors[-3000:])
+    return str(output)
 
 
 def write_wrapped_files(folder: Path) -> None:
     """Write all checkpoints, in two processes."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "tests.encoders.wrapped", str(folder)]
-    children = [
-        subprocess.Popen([*command, str(rank), "2"], cwd=ROOT, stderr=subprocess.PIPE, text=True) for rank in (0, 1)
-    ]
-    for child in children:
-        _, errors = child.communicate(timeout=120)
-        if child.returncode:
-            raise RuntimeError(errors[-3000:])
+    children = [_run("write", str(folder), str(rank)) for rank in (0, 1)]
+    try:
+        for child in children:
+            _finish(child)
+    finally:
+        for child in children:
+            child.kill()
+
+
+def read_wrapped_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read them in a process of its own; see `read`."""
+    return dict(json.loads(_finish(_run("read", str(folder)))))
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    if sys.argv[1] == "write":
+        write(Path(sys.argv[2]), int(sys.argv[3]))
+    else:
+        sys.stdout.write(json.dumps(read(Path(sys.argv[2]))))

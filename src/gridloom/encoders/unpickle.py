@@ -10,7 +10,7 @@ import pickletools
 import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # Python 2's names: protocol 2, torch's own, still writes them
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gridloom.core.errors import CheckpointError, UnsafeFileError
@@ -21,8 +21,11 @@ MAX_PICKLE_BYTES = 16 * 1024 * 1024
 DICTIONARY = "builtins.dict"
 PERSISTENT = "persistent"  # without a dot: no name out of a pickle can be taken for it
 _MAX_STEPS = 300_000  # a tensor of a state dict takes about 45
-_MAX_CONTAINERS = 100_000
-_CONTAINERS = {"EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT", "EMPTY_SET"}
+_MAX_CONTAINERS = 100_000  # a tensor has about 10
+_CONTAINERS = {
+    *("EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT", "EMPTY_SET", "FROZENSET", "MARK"),
+    *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "REDUCE", "NEWOBJ", "NEWOBJ_EX"),
+}
 _VALUES = {
     *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"),
@@ -55,7 +58,7 @@ class Made:
     name: str
     arguments: tuple = ()
     state: Any = None
-    pairs: list[tuple[Any, Any]] = field(default_factory=list)
+    pairs: list[tuple[Any, Any]] | tuple[()] = ()
 
 
 def read_pickle(where: str, data: bytes, *, permit: Callable[[str, set[str]], None]) -> Any:
@@ -219,9 +222,12 @@ class _Machine:
         self._stack[-1].state = state
 
     def _set(self, values: list[Any]) -> None:
-        if not isinstance(self._stack[-1], Made):
+        made = self._stack[-1]
+        if not isinstance(made, Made):
             raise TypeError("items for what is no dictionary")
-        self._stack[-1].pairs.extend(_pairs(values))
+        if isinstance(made.pairs, tuple):
+            made.pairs = []
+        made.pairs.extend(_pairs(values))
 
     def _append(self, values: list[Any]) -> None:
         target = self._stack[-1]
