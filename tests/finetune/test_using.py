@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from gridloom.cli.main import main
 from gridloom.core.config import load_yaml
 from gridloom.core.errors import CheckpointError, ConfigError, DataError, GridloomError, UnknownNameError
-from gridloom.encoders.artifact import load_model
+from gridloom.core.registry import get_system
+from gridloom.encoders.artifact import load_model, write_artifact
 from gridloom.encoders.encoder import SemanticEncoder
 from gridloom.encoders.extract import extract_encoder
 from gridloom.finetune import PRESETS, FinetuneConfig, FineTuning
@@ -22,10 +24,13 @@ from gridloom.finetune.config import PretrainedRecord
 from gridloom.finetune.data import prepare
 from gridloom.finetune.initialize import initialize
 from gridloom.finetune.resolve import resolve
+from gridloom.systems.energy.config import DataConfig as EnergyData
+from gridloom.systems.energy.config import EnergyConfig
+from gridloom.systems.energy.config import ModelConfig as EnergyModel
+from gridloom.systems.energy.objective import build_encoder as build_keypoints
 from gridloom.workflows.evaluate import evaluate
 from gridloom.workflows.figures import figures
 from gridloom.workflows.train import configure, train
-from tests.contract.fakes import FAKES
 from tests.contract.test_battery import assert_same_bits
 from tests.finetune.small import SHORT, finetuned, settings
 
@@ -157,8 +162,6 @@ def test_a_file_of_weights_is_a_backbone_and_the_data_its_own_measure(
 def test_a_variable_of_another_name_takes_the_place_of_the_backbones(
     data: Path, backbone: Path, tmp_path: Path
 ) -> None:
-    import xarray as xr
-
     with xr.open_dataset(data) as opened:
         opened.rename(image="picture").to_netcdf(tmp_path / "renamed.nc", engine="h5netcdf")
     config = settings(tmp_path / "renamed.nc", backbone)
@@ -240,8 +243,6 @@ def test_what_does_not_fit_is_refused_in_one_line(case: str, data: Path, backbon
 
 
 def test_a_backbone_of_another_number_of_variables_is_refused(data: Path, backbone: Path, tmp_path: Path) -> None:
-    import xarray as xr
-
     with xr.open_dataset(data) as opened:
         opened.assign(second=opened["image"] + 1).to_netcdf(tmp_path / "two.nc", engine="h5netcdf")
     config = settings(tmp_path / "two.nc", backbone)
@@ -252,16 +253,30 @@ def test_a_backbone_of_another_number_of_variables_is_refused(data: Path, backbo
 
 
 def test_a_backbone_of_several_fields_is_refused(data: Path, tmp_path: Path) -> None:
-    from gridloom.core.registry import get_system
-    from gridloom.encoders.artifact import write_artifact
-
-    assert "fake_modalities" in FAKES
     system = get_system("fake_modalities")
     config = system.presets["default"]()
     encoder = system.encoder(config)
     write_artifact(tmp_path / "b", encoder, kind="encoder", system=system, config=config, normalizer={}, training={})
     with pytest.raises(DataError, match=r"expected an encoder of one field \[channel, y, x\] to fine-tune, it takes "):
         resolve(settings(data, tmp_path / "b"))
+
+
+def test_missing_cells_are_refused_by_a_backbone_that_cannot_take_them(data: Path, tmp_path: Path) -> None:
+    system = get_system("energy")
+    model = EnergyModel(widths=(4,), keypoints=2, channels=("image",), mask_missing=False)
+    config = EnergyConfig(data=EnergyData(size=(32, 32)), model=model)
+    encoder = build_keypoints(config)
+    write_artifact(tmp_path / "b", encoder, kind="encoder", system=system, config=config, normalizer={}, training={})
+    resolved = resolve(settings(data, tmp_path / "b"))
+    assert not resolved.pretrained.takes_missing
+    with pytest.raises(DataError, match="windows with missing cells, which this backbone cannot take; fill them"):
+        prepare(resolved)
+
+
+def test_classes_of_another_label_are_refused(data: Path, backbone: Path) -> None:
+    config = resolve(settings(data, backbone))
+    with pytest.raises(DataError, match=r"label 'name': no training window is of a class in `classes` \(0, 1, 2"):
+        prepare(replace(config, data=replace(config.data, label="name")))
 
 
 def test_a_constant_number_is_refused_before_the_first_step(data: Path, backbone: Path, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ class PretrainedRecord:
     """The field of a batch that it takes."""
     num_features: int = 0
     """Length of its embedding."""
+    takes_missing: bool = True
+    """Whether it can take windows with missing cells."""
     sha256: str = ""
     """Digest of its weights and statistics."""
 

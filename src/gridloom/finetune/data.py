@@ -34,8 +34,8 @@ class LabeledSource:
         source: All windows.
         indices: Addresses of those that have a label.
         labels: Their labels: names of classes, or numbers.
-        classes: Names of the classes; none for numbers. A name that is not among them is a label nobody can learn:
-            its target is not valid.
+        config: Its classes are what the targets count. A name that is not among them is a label nobody can learn: its
+            target is not valid.
     """
 
     def __init__(
@@ -43,9 +43,10 @@ class LabeledSource:
         source: Source,
         indices: Shaped[np.ndarray, " windows"],
         labels: Shaped[np.ndarray, " windows"],
-        classes: Sequence[str],
+        config: FinetuneConfig,
     ) -> None:
-        self._source = SubsetSource(source, indices)
+        classes = config.classes
+        self._source, self._config = SubsetSource(source, indices), config
         self.labels = labels
         self._targets = torch.from_numpy(as_indices(labels, classes) if classes else labels)
         self._known = self._targets >= 0 if classes else torch.isfinite(self._targets)
@@ -54,8 +55,18 @@ class LabeledSource:
         return len(self._source)
 
     def collate(self, windows: Sequence[int], epoch: int) -> Batch:
-        """Read windows with their targets."""
+        """Read windows with their targets.
+
+        Raises:
+            DataError: Missing cells, and a backbone that cannot take them.
+        """
         batch = self._source.collate(windows, epoch)
+        pretrained = self._config.pretrained
+        if not pretrained.takes_missing and not bool(batch.fields[pretrained.field_name].valid.all()):
+            raise DataError(
+                f"{self._config.data.path}: windows with missing cells, which this backbone cannot take; fill them, or "
+                f"take another backbone (one of system {pretrained.system!r} that was made for them)"
+            )
         place = torch.tensor(list(windows), dtype=torch.int64)
         return batch.with_field(TARGET, Field.of(self._targets[place], self._known[place]))
 
@@ -118,9 +129,13 @@ def _labeled(source: GridSource, config: FinetuneConfig, part: str) -> LabeledSo
         count = max(1, round(config.data.label_share * len(chosen)))
         chosen = np.sort(np.random.default_rng(config.seed).permutation(chosen)[:count])
         unseen = sorted(set(config.classes) - set(labels[chosen].tolist()))
+        if config.classes and len(unseen) == len(config.classes):
+            raise DataError(
+                f"label {label!r}: no training window is of a class in `classes` ({', '.join(unseen[:10])})"
+            )
         if unseen:
             _LOGGER.warning("no labeled training window of %d classes: %s", len(unseen), ", ".join(unseen[:10]))
-    return LabeledSource(source, chosen, labels[chosen], config.classes)
+    return LabeledSource(source, chosen, labels[chosen], config)
 
 
 def _stack(parts: GridParts, source: LabeledSource, config: FinetuneConfig, *, most: int) -> xr.Dataset:

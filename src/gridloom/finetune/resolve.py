@@ -1,5 +1,6 @@
 """From settings and a backbone to a configuration that needs the backbone's folder no more, save for its weights."""
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from gridloom.core.config import to_dict
-from gridloom.core.errors import ConfigError, DataError
+from gridloom.core.errors import ConfigError, DataError, UnknownNameError
 from gridloom.finetune.backbone import Backbone, frozen_modules, image_field, num_features, read_backbone
 from gridloom.finetune.config import UNSET, FinetuneConfig, LabeledGridConfig, PretrainedRecord
 from gridloom.finetune.labels import class_names, task_of
@@ -56,6 +57,7 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
         normalizer=_renamed(backbone, data.variables),
         field_name=image_field(backbone.encoder)[0],
         num_features=num_features(backbone.encoder),
+        takes_missing=backbone.encoder.inputs.missing == "mask",
         sha256=sha256,
     )
     return replace(config, data=data, task=task, classes=classes, pretrained=pretrained)
@@ -80,7 +82,7 @@ def _matched(config: FinetuneConfig, backbone: Backbone) -> tuple[xr.Dataset, La
     data = config.data
     _, spec = image_field(backbone.encoder, config.backbone)
     channels = spec.size[0]
-    dataset = open_fields(data.path, _choose(data, spec.variables), label=data.label)
+    dataset = _open(data, spec.variables)
     variables = tuple(str(name) for name in dataset.data_vars)
     if len(variables) != channels:
         wanted = f" ({', '.join(spec.variables)})" if spec.variables else ""
@@ -101,12 +103,12 @@ def _matched(config: FinetuneConfig, backbone: Backbone) -> tuple[xr.Dataset, La
     return dataset, replace(data, variables=variables, window=window, stride=stride)
 
 
-def _choose(data: LabeledGridConfig, own: Sequence[str]) -> tuple[str, ...]:
-    """Variables asked for; else the backbone's own where they are all there; else none, which stands for all."""
-    if data.variables or not data.path:
-        return data.variables
-    known = open_fields(data.path, label=data.label).data_vars
-    return tuple(own) if all(name in known for name in own) else ()
+def _open(data: LabeledGridConfig, own: Sequence[str]) -> xr.Dataset:
+    """The variables asked for; else those that the backbone knows, where they are all there; else all."""
+    if own and not data.variables:
+        with contextlib.suppress(UnknownNameError):
+            return open_fields(data.path, own, label=data.label)
+    return open_fields(data.path, data.variables, label=data.label)
 
 
 def _renamed(backbone: Backbone, variables: Sequence[str]) -> Mapping[str, Any]:
