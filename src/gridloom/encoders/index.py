@@ -32,7 +32,7 @@ _BLOCK = 16_384
 class EmbeddingIndex:
     """Embeddings that can be searched; rows that are not finite (there was nothing to encode) are left out.
 
-    The embeddings stay in memory as they are; searching adds blocks of some ten MiB, however many rows there are.
+    The embeddings stay in memory as they are; searching adds about 0.3 GiB at most, however many rows there are.
 
     Args:
         embeddings: As `SemanticEncoder.encode_dataset` gives them: places, and a dimension `feature`; or an array

@@ -57,15 +57,19 @@ class ExactSearch:
         self._bias = torch.empty(len(values), dtype=torch.float64)
         total, longest = torch.zeros(values.shape[1], dtype=torch.float64), 0.0
         for part in self.parts():
-            length = _checked_length(self._values[part].double())
+            rows = self._values[part].double()
+            length = _checked_length(rows)
             if metric == "cosine":
-                self._scale[part] = torch.where(length > 0, 1 / length, 0.0)
-            total += self.units(part).sum(dim=0)
+                self._scale[part] = torch.where(length > torch.finfo(torch.float64).tiny, 1 / length, 0.0)
+            total += self._scale[part] @ rows
             longest = max(longest, float((length * self._scale[part]).max()))
         self._center, self._longest = total / len(values), longest
         for part in self.parts():
-            rows = self.units(part)
-            self._bias[part] = rows @ self._center if metric == "cosine" else (rows - self._center).square().sum(1) / -2
+            rows = self._values[part].double()
+            if metric == "cosine":
+                self._bias[part] = (rows @ self._center) * self._scale[part]
+            else:
+                self._bias[part] = (rows - self._center).square().sum(dim=1) / -2
 
     def __len__(self) -> int:
         return len(self._values)
@@ -143,8 +147,9 @@ class ExactSearch:
             Number of the row that is repeated, -1 where there is none, and the similarity (NaN there).
         """
         repeated = torch.full((len(self),), -1)
-        for start in range(0, len(self), _QUERIES):
-            rows = torch.arange(start, min(start + _QUERIES, len(self)))
+        step = 4 * _QUERIES  # the kept rows are copied for each block
+        for start in range(0, len(self), step):
+            rows = torch.arange(start, min(start + step, len(self)))
             kept = torch.nonzero(repeated[:start] < 0)[:, 0]
             for others in torch.split(kept, _ROWS) if len(kept) else ():
                 left = rows[repeated[rows] < 0]
@@ -232,16 +237,25 @@ class ExactSearch:
         """Whether rows are as similar as the threshold to others that come before them."""
         query = self.units(rows)
         centered = query - self._center
-        floor = self._as_score(torch.full((len(rows),), threshold, dtype=torch.float64), centered)[:, None]
-        margin = (self._rounding(centered) + _TIE)[:, None]
+        floor = self._as_score(torch.full((len(rows),), threshold, dtype=torch.float64), centered)
+        margin = self._rounding(centered) + _TIE
         score = self._score(centered.float(), others)
-        near, allowed = score >= floor + margin, others[None] < rows[:, None]
+        which, other = torch.nonzero(~(score < _below(floor - margin)[:, None]), as_tuple=True)
+        row, earlier = rows[which], others[other]
+        allowed = earlier < row
         if hidden is not None:
-            allowed &= ~hidden(rows[:, None], others[None])
-        which, other = torch.nonzero(~near & ~(score < floor - margin) & allowed, as_tuple=True)
-        near[which, other] = self._compare(query, which, others[other]) >= threshold - _TIE
-        near &= allowed
+            allowed &= ~hidden(row, earlier)
+        which, other = which[allowed], other[allowed]
+        enough = score[which, other] >= (floor + margin)[which]
+        enough[~enough] = self._compare(query, which[~enough], others[other[~enough]]) >= threshold - _TIE
+        near = torch.zeros(len(rows), len(others), dtype=torch.bool)
+        near[which[enough], other[enough]] = True
         return near
+
+
+def _below(values: Tensor) -> Tensor:
+    """Return float32 numbers that are not above the given ones."""
+    return torch.nextafter(values.float(), torch.tensor(-torch.inf))
 
 
 def _as_tensor(values: np.ndarray) -> Tensor:
