@@ -92,9 +92,21 @@ def test_variables_that_are_not_the_trained_ones_are_refused(trained: SemanticEn
         trained.encode_dataset(wide().isel(longitude=slice(0, 16)))
 
 
-def test_without_statistics_the_datasets_own_range_is_taken(tmp_path: Path) -> None:
+def test_without_statistics_each_window_is_scaled_by_its_own_range(tmp_path: Path) -> None:
     encoder = small_encoder(tmp_path)
     dataset = waves(num_times=2, height=128, width=128, missing=0.0)[["temperature"]]
     found = encoder.encode_dataset(dataset)
     assert found.sizes == {"time": 2, "latitude": 1, "longitude": 1, "feature": LATENT}
     assert np.allclose(found, encoder.encode_dataset(dataset * 10 + 3), rtol=1e-3, atol=1e-4)
+    assert np.allclose(found[:, 0, 0], encoder.encode_numpy(dataset["temperature"].values), atol=1e-5)
+    dataset["temperature"][0] *= 1000  # a companion that the other window must not notice
+    assert np.array_equal(encoder.encode_dataset(dataset)[1], found[1])
+
+
+def test_another_window_than_the_trained_one_can_be_asked(trained: SemanticEncoder) -> None:
+    found = trained.encode_dataset(wide(), window=(64, 32), stride=(64, 16))
+    assert found.sizes["latitude"] == 1 and found.sizes["longitude"] == 4 and found.attrs["window_latitude"] == 64
+    expected = trained.encode_numpy(wide()["temperature"].values[:1, :, 16:48])
+    assert np.allclose(found[0, 0, 1], expected[0], rtol=1e-5, atol=1e-6)
+    with pytest.raises(DataError, match="window must be multiples of 32, got 64x40"):
+        trained.encode_dataset(wide(), window=(64, 40))

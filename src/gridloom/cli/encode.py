@@ -22,6 +22,8 @@ class Encode:
     """.zarr or .nc file of embeddings."""
     stride: tuple[int, int] | None = None
     """Cells between windows, down and across; the window's size if not given."""
+    window: tuple[int, int] | None = None
+    """Height and width of a window in cells; what the encoder was trained on if not given."""
     batch_size: int = 32
     """Windows at a time."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -41,6 +43,7 @@ def run(arguments: Sequence[str]) -> int:
         parsed.data,
         output=parsed.output,
         stride=parsed.stride,
+        window=parsed.window,
         batch_size=parsed.batch_size,
         precision=parsed.precision,
         replace=parsed.replace,

@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 import xarray as xr
 
+from gridloom.core.batch import Field
 from gridloom.core.contracts import FieldSpec
 from gridloom.core.errors import DataError
+from gridloom.encoders.arrays import scale_by_own_range
 from gridloom.encoders.fingerprint import fingerprint
 from gridloom.encoders.places import CELL
 from gridloom.encoders.reduced import Precision
 from gridloom.grid.axes import spatial_dims
-from gridloom.grid.normalize import Normalizer, fit_normalizer
+from gridloom.grid.normalize import Normalizer
 from gridloom.grid.prepare import open_fields
 from gridloom.grid.read import open_grid
 from gridloom.grid.source import GridSource
@@ -31,6 +34,7 @@ def encode_dataset(
     *,
     batch_size: int = 32,
     stride: Mapping[str, int] | tuple[int, int] | None = None,
+    window: tuple[int, int] | None = None,
     precision: Precision = "fp32",
 ) -> xr.DataArray:
     """Encode every window of a dataset; see `SemanticEncoder.encode_dataset`."""
@@ -40,7 +44,7 @@ def encode_dataset(
     if len(variables) != encoder.input_channels:
         raise DataError(f"expected {encoder.input_channels} variables for the channels, got {', '.join(variables)}")
     dims = spatial_dims(dataset, variables)
-    sizes = dict(zip(dims, spec.size[-2:], strict=True))
+    sizes = dict(zip(dims, _window(window, spec), strict=True))
     if isinstance(stride, tuple):
         stride = dict(zip(dims, stride, strict=True))
     windows = cut_windows(dataset, sizes=sizes, strides=stride, cover=True)
@@ -48,7 +52,7 @@ def encode_dataset(
         dataset,
         variables=variables,
         windows=windows,
-        normalizer=encoder.normalizer or _own_normalizer(dataset),
+        normalizer=encoder.normalizer or Normalizer(dict.fromkeys(variables, ())),
         seed=0,
         field=name,
         keep_dims=dims,
@@ -57,6 +61,8 @@ def encode_dataset(
     missing = np.empty(len(source), dtype=np.float32)
     for part in _parts(len(source), batch_size):
         batch = source.collate(list(range(part.start, part.stop)), 0)
+        if encoder.normalizer is None:
+            batch = batch.with_field(name, _by_own_range(batch.fields[name]))
         embeddings[part] = encoder._encode_quietly(batch, precision).float().cpu().numpy()
         missing[part] = 1.0 - batch.fields[name].valid.flatten(1).float().mean(1).numpy()
     embeddings[missing == 1.0] = np.nan
@@ -73,9 +79,19 @@ def _open(data: xr.Dataset | str | Path, spec: FieldSpec) -> xr.Dataset:
     return open_fields(opened, spec.variables)
 
 
-def _own_normalizer(dataset: xr.Dataset) -> Normalizer:
-    """Where the weights came without statistics: the dataset's own range, to [-1, 1]."""
-    return fit_normalizer(dataset, kinds=("bounds",))
+def _window(asked: tuple[int, int] | None, spec: FieldSpec) -> tuple[int, ...]:
+    """The window's height and width: as asked, or as the encoder was trained."""
+    if asked is None:
+        return spec.size[-2:]
+    if any(size < 1 or size % spec.multiple_of for size in asked):
+        raise DataError(f"window must be multiples of {spec.multiple_of}, got {asked[0]}x{asked[1]}")
+    return asked
+
+
+def _by_own_range(field: Field) -> Field:
+    """Where the weights came without statistics: each window by its own range, as `encode_numpy` does it."""
+    values = np.where(field.valid.numpy(), field.values.numpy(), np.float32(np.nan))
+    return Field.of(torch.from_numpy(scale_by_own_range(values)))
 
 
 def _parts(count: int, size: int) -> Iterator[slice]:

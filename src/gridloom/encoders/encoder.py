@@ -320,6 +320,7 @@ class SemanticEncoder(nn.Module):
         *,
         batch_size: int = 32,
         stride: Mapping[str, int] | tuple[int, int] | None = None,
+        window: tuple[int, int] | None = None,
         precision: Precision = "fp32",
     ) -> xr.DataArray:
         """Encode every window of a dataset; coordinates in, coordinates out.
@@ -329,6 +330,8 @@ class SemanticEncoder(nn.Module):
             batch_size: Windows at a time.
             stride: Step between windows by dimension, or down and across; default is the window's size (no overlap).
                 A last window is aligned to the end, so that the whole grid is covered.
+            window: Height and width of a window in cells, multiples of what the encoder divides by (32, for a latent
+                map 8); default is what it was trained on.
             precision: As in `encode_batch`.
 
         Returns:
@@ -337,7 +340,7 @@ class SemanticEncoder(nn.Module):
         """
         from gridloom.encoders.bulk import encode_dataset
 
-        return encode_dataset(self, data, batch_size=batch_size, stride=stride, precision=precision)
+        return encode_dataset(self, data, batch_size=batch_size, stride=stride, window=window, precision=precision)
 
     @staticmethod
     def similarity(a: Float[Tensor, "n feature"], b: Float[Tensor, "m feature"]) -> Float[Tensor, "n m"]:

@@ -19,6 +19,7 @@ def encode(
     *,
     output: Path | str | None = None,
     stride: Mapping[str, int] | tuple[int, int] | None = None,
+    window: tuple[int, int] | None = None,
     batch_size: int = 32,
     precision: Precision = "fp32",
     replace: bool = False,
@@ -30,6 +31,7 @@ def encode(
         data: Path, sample name or dataset, in data units.
         output: `.zarr` or `.nc` for the embeddings; None writes nothing.
         stride: Step between windows by dimension, or down and across; default is the window's size.
+        window: Height and width of a window in cells; default is what the encoder was trained on.
         batch_size: Windows at a time.
         precision: `bf16` is faster where the CPU or GPU has it; see `SemanticEncoder.encode_batch`.
         replace: Overwrite an existing output.
@@ -40,7 +42,7 @@ def encode(
     if output is not None and Path(output).exists() and not replace:
         raise DataError(f"{output} exists already; choose another --output, or pass --replace")
     encoder = SemanticEncoder.from_pretrained(model)
-    embeddings = encoder.encode_dataset(data, batch_size=batch_size, stride=stride, precision=precision)
+    embeddings = encoder.encode_dataset(data, batch_size=batch_size, stride=stride, window=window, precision=precision)
     if output is not None:
         save_grid(embeddings.to_dataset(name="embedding"), Path(output), replace=replace)
     return embeddings

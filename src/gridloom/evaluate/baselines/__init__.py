@@ -6,6 +6,7 @@ with its own value.
 
 from gridloom.evaluate.baselines.climatology import Climatology, SlotMean
 from gridloom.evaluate.baselines.interpolate import LinearInTime
+from gridloom.evaluate.baselines.patches import PatchPCA
 from gridloom.evaluate.baselines.pca import PCAReconstruction
 from gridloom.evaluate.baselines.persistence import Persistence
 from gridloom.evaluate.baselines.tiles import BlockMean, MeanField
@@ -16,6 +17,7 @@ __all__ = [
     "LinearInTime",
     "MeanField",
     "PCAReconstruction",
+    "PatchPCA",
     "Persistence",
     "SlotMean",
 ]
