@@ -45,7 +45,7 @@ def embedded(tmp_path: Path) -> Path:
 
 def test_a_table_shows_the_query_and_what_was_found(run: Run, embedded: Path) -> None:
     lines = run(embedded, "month=3,lon=0", "--k", 2).splitlines()
-    assert lines[0] == "23 embeddings, 1 empty ones left out"
+    assert lines[0] == "23 embeddings, 1 empty left out"
     assert lines[1].split("  ")[0] == "query month" and "lat" not in lines[1]
     assert lines[2].split() == ["3", "0", "1", "2", "180", f"{np.cos(np.pi / 12):.4f}"]
     assert lines[3].split() == ["2", "3", "180", f"{np.cos(np.pi / 12):.4f}"]

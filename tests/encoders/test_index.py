@@ -172,6 +172,17 @@ def test_lists_of_faiss_find_most_of_the_neighbors():
     assert np.mean([len(np.intersect1d(a, b)) / 5 for a, b in zip(exact, lists, strict=True)]) > 0.9
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_much_may_be_hidden(backend):
+    rows = np.random.default_rng(0).normal(size=(600, 4)) + np.repeat(np.eye(4) * 9, 150, axis=0)
+    index = EmbeddingIndex(rows, backend=backend)
+    found = index.search_rows(range(0, 600, 7), 5, apart={"item": 200})
+    between = similarities(rows, "cosine")
+    for query, row in enumerate(range(0, 600, 7)):
+        allowed = np.flatnonzero(np.abs(np.arange(600) - row) >= 200)
+        np.testing.assert_array_equal(found["found_row_number"][query], allowed[np.argsort(-between[row, allowed])[:5]])
+
+
 def test_without_faiss_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ConfigError, match=r"pip install 'gridloom\[search\]'"):
@@ -275,5 +286,7 @@ def test_results_and_embeddings_survive_a_file(tmp_path):
         with xr.open_dataset(tmp_path / name) as read:
             assert read.load().equals(found)
     save_grid(grid().to_dataset(name="a").rename(feature="f"), tmp_path / "data.nc")
-    with pytest.raises(DataError, match=r"expected embeddings .* got a; make them with: gridloom encode"):
+    with pytest.raises(DataError, match=r"data\.nc: expected embeddings .* got a; make them with gridloom encode"):
         open_embeddings(tmp_path / "data.nc")
+    with pytest.raises(DataError, match=r"^the dataset: expected embeddings"):
+        open_embeddings(grid().to_dataset(name="a").rename(feature="f"))

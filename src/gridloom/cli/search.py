@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     out = console()
     left = int(found.attrs["num_left_out"])
-    out.print(f"{found.attrs['num_embeddings']:,} embeddings" + (f", {left:,} empty ones left out" if left else ""))
+    out.print(f"{found.attrs['num_embeddings']:,} embeddings" + (f", {left:,} empty left out" if left else ""))
     _print_table(columns, index.places.constant)
     if parsed.output is not None:
         out.print(f"written: {parsed.output}")

@@ -42,8 +42,8 @@ class FaissSearch:
             count = max(1, min(round(len(exact) ** 0.5), len(exact) // _ROWS_PER_LIST))
             self._index = faiss.IndexIVFFlat(self._index, exact.num_features, count, measure)
             self._index.nprobe = min(count, _PROBES)
-            some = torch.linspace(0, len(exact) - 1, min(len(exact), _TRAIN_PER_LIST * count)).long()
-            self._index.train(exact.units(some).float().numpy())
+            some = np.linspace(0, len(exact) - 1, min(len(exact), _TRAIN_PER_LIST * count)).astype(np.int64)
+            self._index.train(exact.units(torch.from_numpy(some)).float().numpy())
         for part in exact.parts():
             self._index.add(exact.units(part).float().numpy())
 
@@ -77,7 +77,8 @@ class FaissSearch:
         rows = proposed
         if hidden is not None:
             rows = rows.masked_fill((rows < 0) | hidden(numbers[:, None], rows.clamp(min=0)), -1)
-        index, similarity = self._exact.decide(prepared, rows, k)
+        first = (rows < 0).int().argsort(dim=1, stable=True)[:, : k + _SPARE]  # proposals come in order
+        index, similarity = self._exact.decide(prepared, rows.gather(1, first), k)
         lacking = ((rows >= 0).sum(dim=1) < k) & (proposed >= 0).all(dim=1)
         return index.numpy(), similarity.numpy(), lacking.numpy()
 

@@ -79,7 +79,7 @@ class EmbeddingIndex:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{dim} {size}" for dim, size in zip(self.places.dims, self.places.shape, strict=True))
-        left = f", {self.num_left_out} empty ones left out" if self.num_left_out else ""
+        left = f", {self.num_left_out} empty left out" if self.num_left_out else ""
         shape = f"{len(self)} x {self._exact.num_features}"
         return f"EmbeddingIndex({shape}, {self.metric}; {sizes}{left})"
 
@@ -261,21 +261,22 @@ class EmbeddingIndex:
         return xr.Dataset({name: (dims, -values if name == "distance" else values)}, coords=coordinates, attrs=about)
 
 
-def open_embeddings(path: Path | str) -> xr.DataArray:
+def open_embeddings(source: Path | str | xr.Dataset) -> xr.DataArray:
     """Read embeddings from a file that `gridloom encode` wrote, or any other with a variable over `feature`.
 
     Raises:
         DataError: No such file, or no or several variables with a dimension `feature`.
     """
-    dataset = open_grid(path)
+    dataset = open_grid(source)
     names = [str(name) for name, variable in dataset.data_vars.items() if FEATURE in variable.dims]
     if "embedding" in names:
         names = ["embedding"]
     if len(names) != 1:
         held = ", ".join(str(name) for name in dataset.data_vars) or "nothing"
+        name = "the dataset" if isinstance(source, xr.Dataset) else source
         raise DataError(
-            f"{path}: expected embeddings (a variable with a dimension `{FEATURE}`), got {held}; "
-            f"make them with: gridloom encode MODEL {path} --output embeddings.zarr"
+            f"{name}: expected embeddings (a variable with a dimension `{FEATURE}`), got {held}; make them with "
+            f"gridloom encode, or give the model that encodes this as a query"
         )
     return dataset[names[0]]
 

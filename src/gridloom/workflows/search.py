@@ -23,7 +23,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _SUFFIXES = (".csv", ".nc", ".zarr")
 
-Source = EmbeddingIndex | xr.DataArray | str | Path
+Source = EmbeddingIndex | xr.DataArray | xr.Dataset | str | Path
 """An index, embeddings (searched by cosine), or their file."""
 
 
