@@ -5,8 +5,12 @@ take 2 GiB more address space and 20 s. A folder that only the files' own code w
 memory is the child's peak over its start. Plain is `torch.load(path)` with its defaults (`safetensors.torch.load_file`
 for .safetensors), once as it is and once with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 in the environment; gridloom is
 asked with that variable set. Plain reading does not know the model, so "opened" is no fault of it where only shapes,
-names or values are wrong.
-Goals: none executed, all refused as CheckpointError, each within 1 s and 256 MB.
+names or values are wrong. A folder with `.metadata` is read plainly by `dcp_to_torch_save` of
+torch.distributed.checkpoint.
+The second table is of checkpoints of one small autoencoder that torch itself wrapped and saved, in two processes
+(`tests/encoders/wrapped.py`): each is extracted, verified, and compared to the bit with the encoder that went in.
+Goals: none executed, all refused as CheckpointError, each within 1 s and 256 MB; every wrapper bit-equal, and what is
+not whole refused.
 """
 
 import json
@@ -37,7 +41,11 @@ def _plain(path: Path) -> None:
     import safetensors.torch
     import torch
 
-    if path.suffix == ".safetensors":
+    if path.is_dir():
+        from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+        dcp_to_torch_save(path, path / "whole.pth")
+    elif path.suffix == ".safetensors":
         safetensors.torch.load_file(path)
     else:
         torch.load(path)
@@ -69,7 +77,7 @@ def _attempt(reader: Callable[[Path], None], path: Path) -> dict[str, Any]:
         outcome, message = "refused", " ".join(str(error).replace(str(path), path.name).split())
     except MemoryError:
         outcome, message = "out of memory", ""
-    except Exception as error:
+    except BaseException as error:  # whatever it is, the forked child must not go on as its parent
         outcome, message = type(error).__name__, ""
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -105,6 +113,7 @@ def read_all(*, reader: str) -> dict[str, Any]:
     """Read every file with one reader."""
     import torch
     from tests.encoders.hostile import small_weights, write_hostile_files
+    from tests.encoders.hostile_folders import write_sharded
 
     read, force = _READERS[reader]
     with tempfile.TemporaryDirectory() as name:
@@ -113,6 +122,7 @@ def read_all(*, reader: str) -> dict[str, Any]:
         files = write_hostile_files(folder / "files", canary)
         torch.save(small_weights(), folder / "good.pth")
         read(folder / "good.pth")  # so that all that it imports is in the baseline; it must load
+        read(write_sharded(folder / "good.dcp", small_weights()))
         verdicts = []
         for file in files:
             verdict = _in_child(read, file.path, force=force)
@@ -121,6 +131,30 @@ def read_all(*, reader: str) -> dict[str, Any]:
                 canary.rmdir()
             verdicts.append({"name": file.path.name, "kind": file.kind, "executed": executed, **verdict})
     return {"files": verdicts}
+
+
+def read_wrapped() -> dict[str, Any]:
+    """Extract every wrapped checkpoint."""
+    from tests.encoders.wrapped import REFUSED, read_wrapped_files, write_wrapped_files
+
+    with tempfile.TemporaryDirectory() as name:
+        write_wrapped_files(Path(name))
+        return {"verdicts": read_wrapped_files(Path(name)), "refused": list(REFUSED)}
+
+
+def _report_wrapped(bench: Bench) -> None:
+    found = bench.cell("wrapped", read_wrapped)
+    verdicts = found["verdicts"]
+    rows = []
+    for name, verdict in verdicts.items():
+        refused = verdict.get("refused", "").split(": ", 1)[-1]
+        outcome = "refused" if refused else "bit-equal" if verdict["equal"] else "DIFFERS"
+        rows.append((name, outcome, verdict.get("tensors", ""), verdict.get("verified", ""), refused[:60]))
+    bench.table(("checkpoint", "encoder", "tensors", "verified", "gridloom says"), rows)
+    wrong = [name for name, outcome, *_ in rows if (outcome == "refused") != (name in found["refused"])]
+    wrong += [name for name, outcome, *_ in rows if outcome == "DIFFERS"]
+    print(f"every wrapper bit-equal: {bench.goal('every wrapper bit-equal', not wrong)} {', '.join(wrong)}")
+    bench.figure("wrapped", {outcome: sum(row[1] == outcome for row in rows) for outcome in ("bit-equal", "refused")})
 
 
 def _short(verdict: dict[str, Any]) -> str:
@@ -169,6 +203,7 @@ def main() -> None:
     print(f"each within {_SECONDS} s: {bench.goal('within 1 s', slowest <= _SECONDS)}")
     print(f"each within {_MEGABYTES:.0f} MB: {bench.goal('within 256 MB', largest <= _MEGABYTES)}")
     bench.figure("summary", [dict(zip(header, row, strict=True)) for row in summary])
+    _report_wrapped(bench)
     bench.finish()
 
 

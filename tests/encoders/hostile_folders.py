@@ -11,12 +11,22 @@ from typing import Any
 
 import torch
 
-from tests.encoders.crafted import Hostile, RunsCode, saved
+from tests.encoders.crafted import Hostile, RunsCode, Weights, saved
 
-__all__ = ["write_hostile_folders"]
+__all__ = ["write_hostile_folders", "write_sharded"]
 
 NAME = "model.stem.0.weight"
 FILE = "__0_0.distcp"
+
+
+def write_sharded(folder: Path, weights: Weights) -> Path:
+    """Write a folder that is as it should be."""
+    import torch.distributed.checkpoint as dcp
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.save({"model": weights}, checkpoint_id=folder)
+    return folder
 
 
 def write_hostile_folders(folder: Path, canary: Path) -> list[Hostile]:
@@ -26,12 +36,7 @@ def write_hostile_folders(folder: Path, canary: Path) -> list[Hostile]:
         folder: Where to; it is there.
         canary: A folder that comes to be if one of the files gets its code run.
     """
-    good = folder / "good.dcp"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import torch.distributed.checkpoint as dcp
-
-        dcp.save({"model": {"stem.0.weight": torch.randn(4, 2, 7, 7), "bias": torch.ones(4)}}, checkpoint_id=good)
+    good = write_sharded(folder / "good.dcp", {"stem.0.weight": torch.randn(4, 2, 7, 7), "bias": torch.ones(4)})
     metadata = pickle.loads((good / ".metadata").read_bytes())
     written = []
     for name, (kind, says, change) in {**_CLAIMS, **_FILES}.items():
@@ -65,23 +70,22 @@ def _set(**values: Any) -> Callable[[Any, Path], None]:
 
 
 def _chunks(*boxes: tuple[tuple, tuple]) -> Callable[[Any, Path], None]:
-    """Change of which boxes the stem is made; all of them are where the one was."""
+    """Change of which boxes the stem is made."""
 
     def change(metadata: Any, place: Path) -> None:
         from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
 
-        info = _info(metadata)
+        info = metadata.storage_data.pop(MetadataIndex(NAME, torch.Size([0, 0, 0, 0])))
         metadata.state_dict_metadata[NAME].chunks = [
             ChunkStorageMetadata(torch.Size(offsets), torch.Size(sizes)) for offsets, sizes in boxes
         ]
-        end = (place / FILE).stat().st_size
-        for number, (offsets, _) in enumerate(boxes[1:]):  # pieces of their own, behind the file's end
-            piece = saved(torch.zeros(boxes[number + 1][1]))
-            with (place / FILE).open("ab") as file:
+        with (place / FILE).open("ab") as file:  # each has its own place behind the others
+            for offsets, sizes in boxes:
+                piece = saved(torch.zeros(sizes))
+                metadata.storage_data[MetadataIndex(NAME, torch.Size(offsets))] = type(info)(
+                    FILE, file.tell(), len(piece)
+                )
                 file.write(piece)
-            key = MetadataIndex(NAME, torch.Size(offsets))
-            metadata.storage_data[key] = type(info)(FILE, end, len(piece))
-            end += len(piece)
 
     return change
 

@@ -75,14 +75,14 @@ def _add_bombs(add: Add) -> None:
         b"\x96" + struct.pack("<Q", 2**40) + b"x.",
     )
     program("frame", "a frame of 2^60 bytes", "no tensors", b"\x95" + struct.pack("<Q", 2**60) + b"}.")
-    tuples = b")" + b"\x85" * 90_000
+    tuples = b")" + b"\x85" * 70_000
     program(
-        "tuple_key", "a key of 90,000 nested tuples, whose hash ends the process", "no tensors", b"}" + tuples + b"Ns."
+        "tuple_key", "a key of 70,000 nested tuples, whose hash ends the process", "no tensors", b"}" + tuples + b"Ns."
     )
     program("unhashable", "a list as a key", "no tensors", b"}]Ns.")
-    numbers = (number * (2**61 - 1) % 2**63 for number in range(1, 90_000))
+    numbers = (number * (2**61 - 1) % 2**63 for number in range(1, 80_000))
     keys = b"".join(b"\x8a\x09" + number.to_bytes(9, "little") + b"N" for number in numbers)
-    program("same_hash", "90,000 numbers of few hashes as keys", "no tensors", b"}(" + keys + b"u.")
+    program("same_hash", "80,000 numbers of few hashes as keys", "no tensors", b"}(" + keys + b"u.")
     number = b"\x8b" + struct.pack("<I", 8_000_000) + b"\x7f" * 8_000_000
     program(
         "long_number",

@@ -1,12 +1,16 @@
+import copy
+import itertools
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from gridloom.core.errors import CheckpointError
 from gridloom.encoders.match import load_strictly, pick_encoder, unwrap
+from gridloom.encoders.parametrized import fold_weight_norm
 from gridloom.systems.semantic import AutoEncoder, ModelConfig, ResNetEncoder
 from tests.encoders.small import small_autoencoder
 
@@ -127,3 +131,62 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(model: AutoEncoder) -
     assert "stem.0.weight is [4, 3, 7, 7], expected [4, 2, 7, 7]" in message
     assert "layer1.0.conv1.weight is torch.float64, expected torch.float32" in message
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["schema", "semantic", "cinema", "ema_free_schema", "swath"])
+def test_an_average_is_told_by_whole_words(model: AutoEncoder, name: str) -> None:
+    file = {f"{name}.{key}": tensor for key, tensor in model.state_dict().items()}
+    if name == "ema_free_schema":
+        assert pick_encoder("file.pth", file, average=True).keys() == model.encoder.state_dict().keys()
+    else:
+        assert pick_encoder("file.pth", file).keys() == model.encoder.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ["ema", "model_ema", "state_dict_ema", "EMACallback", "swa_model", "averagedModel"])
+def test_names_of_averages_are_known(model: AutoEncoder, name: str) -> None:
+    file = {f"{name}.{key}": tensor for key, tensor in model.state_dict().items()}
+    assert pick_encoder("file.pth", file, average=True).keys() == model.encoder.state_dict().keys()
+    with pytest.raises(CheckpointError, match=r"no plain weights.*--average"):
+        pick_encoder("file.pth", file)
+
+
+def test_an_average_alone_under_a_plain_name_is_the_model(model: AutoEncoder) -> None:
+    file = {f"model.{name}": tensor for name, tensor in averaged(model).items()}
+    assert pick_encoder("file.pth", file).keys() == model.encoder.state_dict().keys()
+
+
+def test_a_prefix_may_be_written_with_wrappers_and_points(model: AutoEncoder) -> None:
+    file = {f"{who}.{name}": tensor for who in ("a", "b") for name, tensor in model.encoder.state_dict().items()}
+    wanted = model.encoder.state_dict().keys()
+    for prefix in ("a", "a.", "a.module.", "_orig_mod.a"):
+        assert pick_encoder("file.pth", file, prefix=prefix).keys() == wanted
+    alone = model.encoder.state_dict()
+    assert pick_encoder("file.pth", {**alone, **file}, prefix="").keys() >= wanted
+
+
+def test_weight_norm_of_any_dimension_folds_to_the_weight_in_use() -> None:
+    layers = [nn.Conv2d(3, 4, 3), nn.Linear(5, 1), nn.ConvTranspose2d(3, 4, 3), nn.Conv1d(1, 6, 2)]
+    for layer, dim in itertools.product(layers, (0, 1, None)):
+        normed = parametrizations.weight_norm(copy.deepcopy(layer), dim=dim)
+        with torch.no_grad():
+            normed.parametrizations.weight.original0.mul_(1.3)
+        folded = fold_weight_norm({f"x.{name}": tensor for name, tensor in normed.state_dict().items()})
+        assert folded.keys() == {"x.weight", "x.bias"}
+        if dim != 1 or min(normed.weight.shape[:2]) > 1:  # a dimension of length 1 is not told from another
+            assert torch.equal(folded["x.weight"], normed.weight)
+        assert torch.allclose(folded["x.weight"], normed.weight)
+
+
+def test_parts_that_are_no_weight_norm_stay_as_they_are() -> None:
+    one, two = torch.ones(2, 3), torch.ones(3)
+    for file in (
+        {"x.weight_g": two, "x.weight_v": one},  # magnitudes along no dimension
+        {"x.weight_g": torch.ones(2, 1), "x.weight_v": one, "x.weight": one},
+        {"x.parametrizations.weight.original0": torch.ones(2, 1), "x.parametrizations.weight.original1": one.long()},
+        {
+            "x.parametrizations.weight.original0": torch.ones(2, 1),
+            "x.parametrizations.weight.original1": one,
+            "x.parametrizations.weight.1.base": one,
+        },
+    ):
+        assert fold_weight_norm(file).keys() == file.keys()

@@ -20,8 +20,8 @@ __all__ = ["DICTIONARY", "MAX_PICKLE_BYTES", "PERSISTENT", "Made", "Named", "rea
 MAX_PICKLE_BYTES = 16 * 1024 * 1024
 DICTIONARY = "builtins.dict"
 PERSISTENT = "persistent"  # without a dot: no name out of a pickle can be taken for it
-_MAX_STEPS = 300_000  # a tensor of a state dict takes about 45
-_MAX_CONTAINERS = 100_000  # a tensor has about 10
+_MAX_STEPS = 250_000  # a tensor of a state dict takes about 45
+_MAX_CONTAINERS = 75_000  # a tensor has about 10
 _CONTAINERS = {
     *("EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT", "EMPTY_SET", "FROZENSET", "MARK"),
     *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "REDUCE", "NEWOBJ", "NEWOBJ_EX"),
