@@ -107,7 +107,7 @@ def test_the_command_counts_channels_and_fits_the_window():
 
 def test_data_too_small_for_a_split_says_so():
     diagnosis = diagnose(xr.Dataset({"a": (("y", "x"), np.eye(2))}))
-    assert diagnosis.split is None and diagnosis.notes[-1].startswith("smaller than 32 cells down or across")
+    assert diagnosis.split is None and diagnosis.notes[-1].startswith("smaller than 17 cells down or across")
     small = diagnose(waves(num_times=2, height=32, width=64))
     assert small.split is None and small.notes[-1].startswith("too small to split into three parts with gaps")
     assert diagnose(xr.Dataset({"a": ("x", np.arange(3.0))})).command == ""

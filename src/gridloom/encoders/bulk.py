@@ -17,6 +17,7 @@ from gridloom.encoders.places import CELL
 from gridloom.encoders.reduced import Precision
 from gridloom.grid.axes import spatial_dims
 from gridloom.grid.normalize import Normalizer
+from gridloom.grid.pad import pad_to_windows
 from gridloom.grid.prepare import open_fields
 from gridloom.grid.read import open_grid
 from gridloom.grid.source import GridSource
@@ -47,6 +48,7 @@ def encode_dataset(
     sizes = dict(zip(dims, _window(window, spec), strict=True))
     if isinstance(stride, tuple):
         stride = dict(zip(dims, stride, strict=True))
+    dataset = pad_to_windows(dataset, sizes)
     windows = cut_windows(dataset, sizes=sizes, strides=stride, cover=True)
     source = GridSource(
         dataset,

@@ -21,6 +21,7 @@ from gridloom.grid.axes import (
     time_dim,
 )
 from gridloom.grid.blocks import blocks
+from gridloom.grid.pad import fits_window, pad_to_windows
 from gridloom.grid.prepare import GridConfig, choose_split, open_fields
 from gridloom.grid.splits import Splits, decorrelation_length, is_periodic
 from gridloom.grid.statistics import Moments
@@ -241,12 +242,14 @@ def _propose(dataset: xr.Dataset) -> tuple[Splits | None, str, str]:
         return None, "", "no variable has two dimensions; there is nothing to cut windows from"
     fields = open_fields(dataset[list(names)])
     dims = spatial_dims(fields)
-    if min(fields.sizes[dim] for dim in dims) < _SMALLEST_WINDOW:
+    if not fits_window(min(fields.sizes[dim] for dim in dims), _SMALLEST_WINDOW):
         return (
             None,
             "",
-            f"smaller than {_SMALLEST_WINDOW} cells down or across; networks need windows of multiples of it",
+            f"smaller than {_SMALLEST_WINDOW // 2 + 1} cells down or across; networks need windows of multiples of "
+            f"{_SMALLEST_WINDOW}, filled by more than half",
         )
+    fields = pad_to_windows(fields, dict.fromkeys(dims, _SMALLEST_WINDOW))
     reason = ""
     for largest in range(_LARGEST_WINDOW, 0, -_SMALLEST_WINDOW):
         rows, columns = (min(fields.sizes[dim], largest) // _SMALLEST_WINDOW * _SMALLEST_WINDOW for dim in dims)

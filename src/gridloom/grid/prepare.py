@@ -12,6 +12,7 @@ import xarray as xr
 from gridloom.core.errors import ConfigError, DataError, UnknownNameError
 from gridloom.grid.axes import CHANNEL, data_dims, is_latitude, numeric_variables, spatial_dims, time_dim
 from gridloom.grid.normalize import Normalizer, fit_normalizer
+from gridloom.grid.pad import pad_to_windows
 from gridloom.grid.read import open_grid
 from gridloom.grid.source import GridSource
 from gridloom.grid.splits import PARTS, Splits, decorrelation_length, is_periodic, split_blocks
@@ -33,7 +34,7 @@ class GridConfig:
     variables: tuple[str, ...] = ()
     """Variables that make the channels, in order; none given takes all that hold numbers."""
     window: tuple[int, int] = (128, 128)
-    """Height and width of a window in cells."""
+    """Height and width of a window in cells. Fields of more than half of it are padded with missing cells."""
     stride: tuple[int, int] = (32, 32)
     """Cells between the starts of two training windows, down and across."""
     split_dim: str = ""
@@ -208,9 +209,10 @@ def prepare_grid(config: GridConfig, *, seed: int, field: str = "image") -> Grid
     dataset = open_fields(config.path, config.variables, label=config.label)
     variables = tuple(str(name) for name in dataset.data_vars)
     dims = spatial_dims(dataset, variables)
+    sizes = dict(zip(dims, config.window, strict=True))
+    dataset = pad_to_windows(dataset, sizes)
     splits = choose_split(dataset, config, dims)
     normalizer = fit_normalizer(dataset, kinds=config.normalize, bounds=splits.bounds("train"))
-    sizes = dict(zip(dims, config.window, strict=True))
     strides = dict(zip(dims, config.stride, strict=True))
     coarse = {dim: max(stride, sizes[dim] // 4) for dim, stride in strides.items()}
     windows = {
