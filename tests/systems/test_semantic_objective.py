@@ -87,6 +87,30 @@ def test_without_weight_reconstruction_moves_the_decoder_alone() -> None:
     assert all(parameter.grad is None for parameter in model.encoder.parameters())
 
 
+def test_without_decoding_the_encoder_learns_the_same_and_the_decoder_nothing() -> None:
+    found = []
+    for decode in (True, False):
+        model = objective(contrast=CONTRAST, reconstruct=0.0, decode=decode)
+        model(batch_of(fields())).loss.sum().backward()
+        found.append(model)
+    both, alone = found
+    for ours, theirs in zip(both.encoder.parameters(), alone.encoder.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+    assert all(parameter.grad is None for parameter in alone.autoencoder.decoder.parameters())
+    assert alone.may_skip_parameters and not both.may_skip_parameters
+    with pytest.raises(ConfigError, match="only where reconstruct is 0, got"):
+        SemanticConfig(decode=False)
+
+
+def test_head_channels_are_the_directions_that_the_network_adds_to_the_latent_of_a_small_window() -> None:
+    for count in (2, 8):
+        torch.manual_seed(0)
+        encoder = SelfSupervised(SemanticConfig(model=replace(SMALL, head_channels=count))).encoder.eval()
+        torch.nn.init.zeros_(encoder.head.coarse.weight)
+        latent = encoder.embed(batch_of(fields(40)).fields["image"])
+        assert torch.linalg.matrix_rank(latent - latent.mean(0), rtol=1e-4) == count
+
+
 def test_contrast_with_accumulation_is_refused() -> None:
     with pytest.raises(ConfigError, match="compares the samples of a whole batch"):
         SemanticConfig(contrast=CONTRAST, train=TrainConfig(accumulate=2))

@@ -22,15 +22,19 @@ class ModelConfig:
     input_channels: int = 0
     """Data channels (the plane that tells missing cells is not counted); 0 takes the number of variables."""
     latent_dim: int = 768
-    """Size of the latent vector, of a latent map at each place."""
+    """Size of the latent vector, or of each in a map."""
     width: int = 64
     """Channels of the first layer; the others follow by doubling. 64 is the usual ResNet."""
+    head_channels: int = 16
+    """Channels of the last features that a latent vector is made of, at each of their places. A 128x128 window has 4x4
+    places, a 32x32 one a single place: there the network adds no more than this many directions to the latent."""
     norm: Literal["group", "batch"] = "group"
-    """GroupNorm gives the same on one process and many; BatchNorm is for old weights."""
+    """GroupNorm gives the same on one process and many; BatchNorm is for old weights, and contrasts small windows in
+    fewer steps."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that make no network."""
-        for name, least in (("input_channels", 0), ("latent_dim", 1), ("width", 1)):
+        for name, least in (("input_channels", 0), ("latent_dim", 1), ("width", 1), ("head_channels", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"model.{name} must be at least {least}, got {getattr(self, name)}")
 
@@ -128,6 +132,9 @@ class SemanticConfig(RunConfig):
     (With `contrast`, its own `augment.flip` counts.)"""
     reconstruct: float = 1.0
     """Weight of reconstruction beside `contrast`; 0 leaves the encoder to the contrast, the decoder still learns."""
+    decode: bool = True
+    """Train the decoder too where `reconstruct` is 0. Without it a step costs about a third less; what is decoded then
+    means nothing."""
     mask: MaskConfig = field(default_factory=MaskConfig)
     """Blocks hidden from the encoder."""
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
@@ -138,6 +145,8 @@ class SemanticConfig(RunConfig):
         super().__post_init__()
         if not self.reconstruct >= 0 or (self.reconstruct == 0 and self.contrast.weight == 0):
             raise ConfigError(f"reconstruct must be above 0, or 0 with a contrast.weight, got {self.reconstruct}")
+        if self.reconstruct and not self.decode:
+            raise ConfigError(f"decode can be off only where reconstruct is 0, got {self.reconstruct}")
         if self.contrast.weight and self.train.accumulate > 1:
             raise ConfigError(
                 f"contrast compares the samples of a whole batch: train.accumulate must be 1, "
@@ -191,33 +200,38 @@ def digits_contrast() -> SemanticConfig:
     """Handwritten digits told apart from each other, moved and distorted."""
     return SemanticConfig(
         data=digits().data,
-        model=ModelConfig(latent_dim=64, width=16, norm="batch"),
+        model=ModelConfig(latent_dim=128, width=16, head_channels=64, norm="batch"),
         reconstruct=0.0,
+        decode=False,
         contrast=ContrastConfig(
             weight=1.0,
             temperature=0.1,
             augment=AugmentConfig(
-                zoom=1.2, shift=0.06, rotate=12.0, warp=0.05, gain=0.0, offset=0.0, noise=0.1, hide=0.0
+                zoom=1.3, shift=0.08, rotate=15.0, warp=0.06, gain=0.1, offset=0.2, noise=0.4, hide=0.2
             ),
         ),
-        train=TrainConfig(steps=300, batch_size=128, learning_rate=2e-3, validate_every=100),
+        train=TrainConfig(steps=400, batch_size=128, learning_rate=3e-3, validate_every=100),
     )
 
 
 def textures() -> SemanticConfig:
-    """Surfaces told apart by what does not depend on the place in a window: the mean of a latent map."""
+    """Surfaces, by what does not depend on the place in a window: the mean of a latent map.
+
+    Two views share a few cells only, half a window may lie between them: alike is what the surface is like.
+    """
     return SemanticConfig(
         data=GridConfig(path="textures", window=(32, 32), stride=(8, 8), split_dim="x", label="texture"),
         model=ModelConfig(latent="map", latent_dim=64, width=16, norm="batch"),
         reconstruct=0.0,
+        decode=False,
         contrast=ContrastConfig(
             weight=1.0,
             temperature=0.1,
             augment=AugmentConfig(
-                zoom=1.2, shift=0.1, rotate=10.0, flip=True, gain=0.0, offset=0.3, noise=0.0, hide=0.0
+                zoom=1.1, shift=0.5, rotate=10.0, flip=True, gain=0.0, offset=0.3, noise=0.0, hide=0.0
             ),
         ),
-        train=TrainConfig(steps=200, batch_size=128, learning_rate=2e-3, validate_every=100),
+        train=TrainConfig(steps=500, batch_size=64, learning_rate=2e-3, validate_every=100),
     )
 
 

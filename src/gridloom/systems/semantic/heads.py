@@ -23,7 +23,6 @@ QUIET_START = 0.1
 
 HEAD_GRID = 4
 """Cells along each axis of the feature map that a vector is made of."""
-_HEAD_CHANNELS = 16
 _COARSE_SEEN = 16
 _COARSE_DRAWN = 32
 _PATCH = DOWNSAMPLING["map"]
@@ -57,8 +56,8 @@ class VectorHead(nn.Module):
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(channels, _HEAD_CHANNELS, 1)
-        self.project = nn.Linear(_HEAD_CHANNELS * HEAD_GRID**2, config.latent_dim)
+        self.reduce = nn.Conv2d(channels, config.head_channels, 1)
+        self.project = nn.Linear(config.head_channels * HEAD_GRID**2, config.latent_dim)
         self.coarse = nn.Linear(config.input_channels * _COARSE_SEEN**2, config.latent_dim, bias=False)
         with torch.no_grad():
             self.coarse.weight.copy_(_lowest(config, _COARSE_SEEN, points=_COARSE_SEEN).flatten(1))

@@ -25,12 +25,13 @@ class SelfSupervised(Objective):
     """The autoencoder with the losses of its configuration, in normalized units.
 
     With `reconstruct` 0 the decoder still learns, from latents that it does not move: pictures then show what a
-    contrastive encoder knows of a field.
+    contrastive encoder knows of a field. With `decode` off too the encoder is all that learns.
     """
 
     def __init__(self, config: SemanticConfig) -> None:
         super().__init__()
         self.config = config
+        self.may_skip_parameters = not config.decode
         self.autoencoder = AutoEncoder(config.model, variables=config.data.variables, window=config.data.window)
         if config.contrast.weight:
             size = config.model.latent_dim
@@ -65,6 +66,8 @@ class SelfSupervised(Objective):
         first, second = self.projector(vectors).chunk(2)
         # A validation pass may give processes shares of different sizes: it stays with its own.
         told = info_nce(first, second, temperature=config.contrast.temperature, gather=self.training)
+        if not config.decode:
+            return Step(loss=config.contrast.weight * told, metrics={"contrast": told.detach()})
         mine = latent[: len(batch)]
         error, rmse = self._reconstruct(mine if config.reconstruct else mine.detach(), views[0])
         loss = config.contrast.weight * told + (config.reconstruct or 1.0) * error
