@@ -93,6 +93,7 @@ def test_pca_features_agree_with_sklearn():
     expected = PCA(3).fit(values[train]).transform(values)
     np.testing.assert_allclose(np.abs(PCAFeatures(values, 3).fit(train)), np.abs(expected), atol=1e-9)
     assert PCAFeatures(values, 100).fit(train).shape == (50, 6)
+    assert PCAFeatures(values, 100).fit(train[:5]).shape == (50, 4)  # a fifth direction would be rounding errors
 
 
 def test_float_labels_are_regressed():

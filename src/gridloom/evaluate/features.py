@@ -26,7 +26,8 @@ class PCAFeatures:
 
     Attributes:
         values: Samples as rows, for example from `flatten`.
-        num_components: Components kept; fewer where a fold has fewer samples or features.
+        num_components: Components kept; fewer where a fold has not one sample more than that, or fewer features: n
+            samples differ from their mean in n - 1 directions, and a further one would be rounding errors.
     """
 
     values: Shaped[np.ndarray, "samples features"]
@@ -38,7 +39,8 @@ class PCAFeatures:
             raise DataError(f"num_components must be at least 1, got {self.num_components}")
         mean = self.values[train].mean(axis=0, dtype=np.float64)
         centered = self.values[train].astype(np.float64) - mean
-        directions, _ = principal_components(centered, min(self.num_components, *centered.shape))
+        most = min(self.num_components, max(len(centered) - 1, 1), centered.shape[1])
+        directions, _ = principal_components(centered, most)
         coordinates: np.ndarray = (self.values.astype(np.float64) - mean) @ directions.T
         return coordinates
 
