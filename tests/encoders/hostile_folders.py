@@ -116,6 +116,20 @@ def _link(metadata: Any, place: Path) -> None:
     (place / FILE).symlink_to(place.parent / "elsewhere")
 
 
+def _again(metadata: Any, place: Path) -> None:
+    entry = metadata.state_dict_metadata[NAME]
+    entry.chunks = entry.chunks * 30_000
+    entry.size = torch.Size((4 * 30_000, 2, 7, 7))
+
+
+def _nested_name(metadata: Any, place: Path) -> None:
+    name: tuple = ()
+    for _ in range(500):
+        name = (name,)
+    for index in metadata.storage_data:
+        vars(index)["fqn"] = name
+
+
 def _large(metadata: Any, place: Path) -> bytes:
     content = pickle.dumps(metadata)
     return content + bytes(17 * 1024 * 1024)
@@ -155,6 +169,9 @@ _CLAIMS: dict[str, tuple[str, str, Callable[[Any, Path], Any]]] = {
         "overlap",
         _chunks(((0, 0, 0, 0), (2, 2, 7, 7)), ((1, 0, 0, 0), (2, 2, 7, 7))),
     ),
+    "again": ("one piece 30,000 times", "claims", _again),
+    "nested_name": ("nested tuples for a name", "makes no sense", _nested_name),
+    "dimensions": ("a tensor of 20,000 dimensions", "makes no sense", _claim((2**40,) * 20_000)),
     "outside_box": ("a piece outside of its tensor", "lies outside", _chunks(((2, 0, 0, 0), (4, 2, 7, 7)))),
     "other_rank": ("a piece of fewer dimensions", "makes no sense", _chunks(((0,), (4,)))),
 }

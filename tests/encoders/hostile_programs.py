@@ -121,6 +121,11 @@ def _add_bombs(add: Add) -> None:
     program(
         "each_other", "dictionaries that hold each other 200 to the tenth times", "nested", big + shared + b"h\x00."
     )
+    name = _text("y" * 1_000_000) + b"q\x000"
+    names = b"h\x00h\x00\x930" * 50_000
+    program("names", "50,000 names of a megabyte each, from one text", "is no name", name + names + b"}.")
+    lines = _text("os\nx") + _text("system") + b"\x93."
+    program("lines", "a name of two lines", "is no name", lines)
     filled = pickle.dumps(b"x" * 17_000_000, protocol=4)
     program("large", "a pickle of 17 MB", "a pickle of", filled[2:])
 
@@ -202,6 +207,8 @@ def _add_records(add: Add) -> None:
     )
     twice = b"\x80\x02}(" + _text("a.b") + _tensor() + _text("a") + b"}" + _text("b") + _tensor() + b"su."
     add("same_name.pth", "two tensors of one name", "of one name", _with_storage(twice))
+    lines = b"\x80\x02}" + _text("stem\n\x1b[2J") + _tensor() + b"s."
+    add("unprintable.pth", "a tensor's name that clears the screen", "cannot be printed", _with_storage(lines))
     tuples = b"\x80\x02}K\x01\x85" + _tensor() + b"s."
     add("tuple_name.pth", "a tuple for a name", "names must be text", _with_storage(tuples))
 

@@ -10,7 +10,7 @@ __all__ = ["check_names"]
 
 _LOGGER = logging.getLogger(__name__)
 _SHOWN, _LONGEST = 5, 64  # names in a message, and characters of a name
-_PIECES = re.compile(r"torch\.distributed\..*\.?(DTensor|ShardedTensor)")
+_PIECES = re.compile(r"torch\.distributed\.[\w.]*\.(DTensor|ShardedTensor)")
 _DATA = re.compile(
     r"""
       builtins\.(set|frozenset|list|dict|tuple|int|float|complex|bool|str|bytes|object|slice|range)
@@ -19,7 +19,7 @@ _DATA = re.compile(
     | pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path
     | datetime\.(datetime|date|time|timedelta|timezone)
     | decimal\.Decimal|fractions\.Fraction|uuid\.UUID|enum\.\w+|typing\.\w+
-    | torch\.\w*(float|int|bool)\w*
+    | torch\.(bool|u?int\d+|b?float\d+\w*|complex\d+)
     | torch\.(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage
     | torch\.(Size|device|Tensor|storage\.UntypedStorage|torch_version\.TorchVersion|serialization\._get_layout)
     | torch\.(_utils\._rebuild_(tensor_v2|tensor_v3|parameter|parameter_with_state)|_tensor\._rebuild_from_type_v2)

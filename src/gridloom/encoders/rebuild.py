@@ -125,12 +125,12 @@ def is_absurd(size: tuple[int, ...]) -> bool:
 
 
 def whole_numbers(value: Any) -> tuple[int, ...] | None:
-    """Return a tuple or a `torch.Size` of numbers from 0 up; None if it is something else."""
+    """Return a tuple or a `torch.Size` of numbers from 0 up, as many as dimensions; None if it is something else."""
     if isinstance(value, Made) and value.name == "torch.Size" and len(value.arguments) == 1:
         value = value.arguments[0]
-    if isinstance(value, tuple) and all(type(number) is int and 0 <= number < 2**63 for number in value):
-        return value
-    return None
+    if not isinstance(value, tuple) or len(value) > _MAX_DIMS:
+        return None
+    return value if all(type(number) is int and 0 <= number < 2**63 for number in value) else None
 
 
 def _innermost(record: Made) -> Made:
@@ -158,7 +158,7 @@ def _parts(record: Made) -> _Parts | None:
         dtype = DTYPES.get(arguments[6].name) if isinstance(arguments[6], Named) else None
     if not storage or dtype is None or offset is None or size is None or stride is None:
         return None
-    if len(size) != len(stride) or len(size) > _MAX_DIMS:
+    if len(size) != len(stride):
         return None
     return _Parts(
         key=storage[0],

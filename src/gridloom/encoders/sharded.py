@@ -23,6 +23,7 @@ __all__ = ["METADATA", "read_sharded"]
 
 METADATA = ".metadata"
 _RECORDS = "torch.distributed.checkpoint.metadata."
+_INFO = "torch.distributed.checkpoint.filesystem._StorageInfo"
 _CONSOLIDATE = "consolidate it where you trust it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
 
 
@@ -76,7 +77,8 @@ def read_sharded(folder: Path) -> dict[str, Tensor]:
     for name, entry in entries.pairs:
         if isinstance(entry, Made) and entry.name == f"{_RECORDS}TensorStorageMetadata":
             if not isinstance(name, str) or name in tensors:
-                raise CheckpointError(f"{metadata}: {name!r:.80} stands twice, or is no name; {_CONSOLIDATE}")
+                shown = repr(name)[:80] if isinstance(name, str) else "a tensor's name"
+                raise CheckpointError(f"{metadata}: {shown} stands twice, or is no text; {_CONSOLIDATE}")
             tensors[name] = _read_tensor(folder, name, entry, places)
     return tensors
 
@@ -92,16 +94,14 @@ def _places(folder: Path, storage: Made) -> dict[tuple[str, tuple[int, ...]], _P
     """Return where each piece is, by the tensor's name and the piece's offsets, after checks against the files."""
     places, sizes = {}, {}
     for index, info in storage.pairs:
-        key, fields = (
-            _fields(index, f"{_RECORDS}MetadataIndex"),
-            _fields(info, info.name if isinstance(info, Made) else ""),
-        )
+        key, fields = _fields(index, f"{_RECORDS}MetadataIndex"), _fields(info, _INFO)
         name, offsets = key.get("fqn"), whole_numbers(key.get("offset"))
         if offsets is None:  # what is no tensor: text, numbers, the state of a loader
             continue
         file, numbers = fields.get("relative_path"), whole_numbers((fields.get("offset"), fields.get("length")))
         if not isinstance(name, str) or not isinstance(file, str) or numbers is None or (name, offsets) in places:
-            raise CheckpointError(f"{folder / METADATA}: the place of {name!r:.80} makes no sense; {_CONSOLIDATE}")
+            shown = repr(name)[:80] if isinstance(name, str) else "a tensor"
+            raise CheckpointError(f"{folder / METADATA}: the place of {shown} makes no sense; {_CONSOLIDATE}")
         if fields.get("transform_descriptors"):
             raise CheckpointError(f"{folder / METADATA}: {name!r:.80} is compressed or encrypted; {_CONSOLIDATE}")
         places[name, offsets] = _Place(file=file, offset=numbers[0], length=numbers[1])
@@ -146,7 +146,7 @@ def _read_tensor(folder: Path, name: str, entry: Made, places: dict[tuple[str, t
             f"{folder / METADATA}: the pieces of {name!r:.80} do not cover its {count} values once each; "
             f"copy the whole folder, of all processes, or save it again"
         )
-    if is_absurd(size) or count * dtype.itemsize > sum(piece.place.length for piece in pieces):
+    if is_absurd(size) or count * dtype.itemsize > sum(place.length for place in {piece.place for piece in pieces}):
         raise UnsafeFileError(
             f"{folder / METADATA}: {name!r:.80} claims {count} values, its pieces have fewer; refused"
         )
@@ -162,12 +162,9 @@ def _read_tensor(folder: Path, name: str, entry: Made, places: dict[tuple[str, t
 
 def _dtype(properties: Any) -> torch.dtype | None:
     """Return the dtype, the first of the properties' state (a tuple, or a dictionary before torch 2.0)."""
-    state = properties.state if isinstance(properties, Made) else None
-    named = (
-        state[0]
-        if isinstance(state, tuple) and state
-        else _fields(properties, f"{_RECORDS}TensorProperties").get("dtype")
-    )
+    named = _fields(properties, f"{_RECORDS}TensorProperties").get("dtype")
+    if isinstance(properties, Made) and isinstance(properties.state, tuple):
+        named = next(iter(properties.state), None)
     return DTYPES.get(named.name) if isinstance(named, Named) else None
 
 

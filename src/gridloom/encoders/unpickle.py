@@ -20,8 +20,9 @@ __all__ = ["DICTIONARY", "MAX_PICKLE_BYTES", "PERSISTENT", "Made", "Named", "rea
 MAX_PICKLE_BYTES = 16 * 1024 * 1024
 DICTIONARY = "builtins.dict"
 PERSISTENT = "persistent"  # without a dot: no name out of a pickle can be taken for it
-_MAX_STEPS = 250_000  # a tensor of a state dict takes about 45
+_MAX_STEPS = 250_000  # a tensor of a state dict takes about 40
 _MAX_CONTAINERS = 75_000  # a tensor has about 10
+_MAX_NAME = 500  # characters: a name may be put together again and again
 _CONTAINERS = {
     *("EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT", "EMPTY_SET", "FROZENSET", "MARK"),
     *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "REDUCE", "NEWOBJ", "NEWOBJ_EX"),
@@ -189,9 +190,11 @@ class _Machine:
         self._memo[place] = self._stack[-1]
 
     def _name(self, module: str, name: str) -> None:
-        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
-        self.names.add(f"{module}.{name}")
-        self._push(Named(f"{module}.{name}"))
+        if len(module) + len(name) > _MAX_NAME or not (module + name).isprintable():
+            raise UnsafeFileError(f"{self._where}: asks for {name!r:.64}, which is no name; refused")
+        whole = ".".join(NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name)))
+        self.names.add(whole)
+        self._push(Named(whole))
 
     def _global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")

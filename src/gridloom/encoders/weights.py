@@ -54,6 +54,9 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         raise CheckpointError(f"weights file not found (权重文件不存在): {path}")
     if not tensors:
         raise CheckpointError(f"{path}: no tensors in it; save model.state_dict()")
+    odd = next((name for name in tensors if not name.isprintable()), None)
+    if odd is not None:
+        raise CheckpointError(f"{path}: a tensor's name cannot be printed: {odd!r:.80}; rename it")
     return tensors
 
 
