@@ -16,6 +16,7 @@ from gridloom.workflows.extract import extract
 from gridloom.workflows.figures import figures
 from gridloom.workflows.locate import locate
 from gridloom.workflows.report import report
+from gridloom.workflows.search import search
 from gridloom.workflows.train import RunResult, configure, train
 
 __all__ = ["DemoResult", "demo"]
@@ -23,6 +24,7 @@ __all__ = ["DemoResult", "demo"]
 _LOGGER = logging.getLogger(__name__)
 _DATA = "etopo20"
 _QUICK_STEPS = 60
+_ALPS = {"lat": 46.5, "lon": 9.0}
 _SUMMIT_STEPS, _SUMMIT_QUICK_STEPS = 400, 20
 
 
@@ -40,7 +42,7 @@ class DemoResult:
 
 
 def demo(output: Path | str, *, quick: bool = False) -> DemoResult:
-    """Train on the relief of the Earth: encode the globe with one model, find summits with another; evaluate, report.
+    """Train on the relief of the Earth: encode and search the globe, find summits with another model; evaluate, report.
 
     Args:
         output: Folder for everything. Called again, it goes on where it was.
@@ -68,6 +70,9 @@ def _encode_globe(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]
     _LOGGER.info("encode: the globe, a window every 16 cells")
     embeddings = output / "embeddings.zarr"
     encode(extraction.output, _DATA, output=embeddings, stride=(16, 16), replace=True)
+    _LOGGER.info("search: which places of the Earth look like the Alps")
+    alike = output / "like-the-alps.csv"
+    search(embeddings, _ALPS, k=5, output=alike, replace=True)
     _LOGGER.info("report: pictures and tables")
     page = report(run, figures=output / "figures")
     return result, {
@@ -75,6 +80,7 @@ def _encode_globe(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]
         "pictures": str(output / "figures"),
         "encoder": str(extraction.output),
         "embeddings": str(embeddings),
+        "places like the Alps": str(alike),
     }
 
 

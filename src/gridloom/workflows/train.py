@@ -200,7 +200,7 @@ def _train_and_finish(
             normalizer=prepared.normalizer,
             training={
                 "data": data_name(config),
-                "steps": config.train.steps,
+                "steps": outcome.step,
                 "best_step": outcome.best_step,
                 "splits": dict(prepared.splits),
             },
