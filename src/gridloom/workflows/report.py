@@ -87,9 +87,10 @@ def draw_report(
             save(made, figures / f"{name}.png")
             save(made, figures / f"{name}.svg")
     pictures = {name: to_svg(made) if name in _VECTOR else to_png_bytes(made) for name, made in drawn.items()}
+    steps = max((record["step"] for record in metrics), default=trained.config.train.steps)
     page = render_page(
         f"{system.name} on {data_name(trained.config)}",
-        f"{max((record['step'] for record in metrics), default=trained.config.train.steps):,} steps of {trained.config.train.batch_size} windows, "
+        f"{steps:,} steps of {trained.config.train.batch_size} windows, "
         f"{sum(parameter.numel() for parameter in trained.objective.parameters()):,} parameters",
         _sections(system, prepared, evaluation, pictures, captions),
         command=f"gridloom train {system.name} --config {run / 'config.yaml'} --output {run}-again",
