@@ -118,7 +118,9 @@ class ResNetEncoder(Encoder):
 
     def _begin(self, x: Float[Tensor, "batch planes y x"]) -> Float[Tensor, "batch width y4 x4"]:
         """The stem; on a CPU in float32 a few samples at a time, whose large maps then stay in the cache."""
-        if self.training or x.device.type != "cpu" or x.dtype != torch.float32 or len(x) <= _STEM_AT_ONCE:
+        large = x.device.type == "cpu" and x.dtype == torch.float32 and not self.training
+        # an exported graph takes any number of samples; to ask for it here would fix it
+        if not large or torch.compiler.is_exporting() or len(x) <= _STEM_AT_ONCE:
             return self.stem(x)  # type: ignore[no-any-return]
         return torch.cat([self.stem(part) for part in torch.split(x, _STEM_AT_ONCE)])
 
