@@ -183,7 +183,7 @@ REFUSED: dict[str, tuple[Callable[[FinetuneConfig], FinetuneConfig], type[Gridlo
     "no backbone": (
         lambda c: replace(c, backbone=""),
         ConfigError,
-        r"no backbone: pass --backbone RUN.*`gridloom train semantic digits --preset digits --output runs/digits`",
+        r"no backbone: pass --backbone RUN.*`gridloom train semantic --preset digits-contrast` makes one of digits",
     ),
     "backbone missing": (
         lambda c: replace(c, backbone="nowhere/run"),
@@ -290,6 +290,7 @@ def test_the_preset_without_a_backbone_says_how_to_get_one(
     monkeypatch.chdir(tmp_path)
     assert main(["train", "finetune", "--preset", "digits"]) == 2
     printed = capsys.readouterr().err
-    assert printed.count("\n") == 1 and "gridloom train semantic digits --preset digits" in printed
+    assert printed.count("\n") == 1 and "gridloom train semantic --preset digits-contrast" in printed
+    assert "digits-contrast" in get_system("semantic").presets
     assert not list(tmp_path.iterdir())
     assert PRESETS["digits"]().data.label == "digit"

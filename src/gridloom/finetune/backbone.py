@@ -58,7 +58,7 @@ def read_backbone(path: str) -> Backbone:
     if not path:
         raise ConfigError(
             "no backbone: pass --backbone RUN, a run folder, artifact or file of weights of a pretrained encoder; "
-            "`gridloom train semantic digits --preset digits --output runs/digits` makes one"
+            "`gridloom train semantic --preset digits-contrast` makes one of digits, runs/semantic-digits-contrast"
         )
     place = Path(path)
     if not place.exists():

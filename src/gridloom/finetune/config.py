@@ -88,15 +88,15 @@ class FinetuneConfig(RunConfig):
 
 
 def default() -> FinetuneConfig:
-    """Short: the encoder knows the data already."""
-    return FinetuneConfig(train=TrainConfig(steps=500, validate_every=100))
+    """Short and gentle, since the encoder knows much already; with `--freeze all` the head takes ten times the rate."""
+    return FinetuneConfig(train=TrainConfig(steps=500, learning_rate=3e-4, validate_every=100))
 
 
 def digits() -> FinetuneConfig:
-    """Handwritten digits, split by writer; needs a backbone trained on them (`gridloom train semantic digits`)."""
+    """Handwritten digits, split by writer; needs a backbone trained on them."""
     return FinetuneConfig(
         data=LabeledGridConfig(path="digits", split_dim="sample", label="digit"),
-        train=TrainConfig(steps=400, learning_rate=3e-3, batch_size=32, validate_every=50),
+        train=TrainConfig(steps=400, learning_rate=3e-4, validate_every=50),
     )
 
 
