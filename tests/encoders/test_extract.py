@@ -1,5 +1,7 @@
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from gridloom.core.errors import CheckpointError, DataError
 from gridloom.encoders.artifact import load_encoder, load_model, read_artifact
 from gridloom.encoders.encoder import SemanticEncoder
 from gridloom.encoders.extract import extract_encoder
+from gridloom.workflows.train import train
 from tests.encoders.small import LATENT, images, small_autoencoder, weights_file
+from tests.workflows.tiny import SHORT, tiny_config
 
 
 def test_the_seeds_layout_has_exactly_its_keys(tmp_path: Path) -> None:
@@ -154,3 +158,25 @@ def test_a_failed_verification_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(extract, "seed_layout", lambda encoder, source: written(other, source))
     with pytest.raises(CheckpointError, match=r"verification failed, \d+ tensors differ"):
         extract_encoder(weights_file(tmp_path), tmp_path / "encoder.pth", verify=True)
+
+
+def test_the_average_of_an_unfinished_run_can_be_taken(tmp_path: Path, tiny_data: Path) -> None:
+    config = tiny_config(tiny_data, train=replace(SHORT, ema_decay=0.9, keep="best", patience=5))
+    run = tmp_path / "run"
+    train("semantic", config, output=run, show=False, report=False)
+    shutil.rmtree(run / "artifact")
+    plain = extract_encoder(run, tmp_path / "plain", verify=True).encoder.state_dict()
+    average = extract_encoder(run, tmp_path / "average", average=True, verify=True).encoder.state_dict()
+    kept = safetensors.torch.load_file(next((run / "checkpoints").glob("step-*6/average.safetensors")))
+    for name, tensor in average.items():
+        assert torch.equal(tensor, kept[f"autoencoder.encoder.{name}"]) and not torch.equal(tensor, plain[name])
+
+
+def test_a_folder_that_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path, tiny_data: Path) -> None:
+    run = tmp_path / "run"
+    train("semantic", tiny_config(tiny_data, train=replace(SHORT, keep="best")), output=run, show=False, report=False)
+    with pytest.raises(CheckpointError, match=r"not a checkpoint of a run \(its state\.json names no system\)"):
+        extract_encoder(run / "best", tmp_path / "encoder")
+    shutil.rmtree(run / "artifact")
+    with pytest.raises(CheckpointError, match=r"no averaged weights; the run was trained without train\.ema_decay"):
+        extract_encoder(run, tmp_path / "encoder", average=True)

@@ -26,6 +26,7 @@ from gridloom.encoders.extract import encoder_from_file, save_torch, seed_layout
 from gridloom.encoders.fitting import probe_batch
 from gridloom.encoders.match import load_strictly, pick_encoder
 from gridloom.encoders.reduced import Precision, ReducedCopy, check_precision
+from gridloom.encoders.sharded import METADATA
 from gridloom.encoders.weights import read_weights
 from gridloom.grid.normalize import Normalizer
 from gridloom.systems.semantic.config import ModelConfig, SemanticConfig
@@ -90,7 +91,7 @@ class SemanticEncoder(nn.Module):
         self._normalizer = Normalizer.from_json(normalizer) if normalizer else None
 
     def _load(self, path: Path, *, input_channels: int | None, latent_dim: int | None) -> None:
-        if path.is_dir():
+        if path.is_dir() and not (path / METADATA).is_file():
             loaded = load_encoder(path)
             self._adopt(loaded.encoder, loaded.artifact.system, loaded.artifact.config, loaded.normalizer)
             self._check_sizes(path, input_channels, latent_dim)

@@ -126,11 +126,11 @@ def _find(
         return encoder_from_file(
             checkpoint, input_channels=input_channels, latent_dim=latent_dim, average=average, prefix=prefix
         )
-    if average or prefix is not None:
-        raise DataError(f"{checkpoint}: has one encoder; --average and --prefix choose among those of a foreign file")
     folder = _checkpoint_folder(checkpoint)
+    if prefix is not None or (average and folder is None):
+        raise DataError(f"{checkpoint}: has one encoder; --average and --prefix choose among those of a foreign file")
     if folder is not None:
-        found = _from_checkpoint(folder)
+        found = _from_checkpoint(folder, average)
     else:
         loaded = load_encoder(checkpoint)
         artifact = loaded.artifact
@@ -167,16 +167,26 @@ def _checkpoint_folder(path: Path) -> Path | None:
     return None
 
 
-def _from_checkpoint(folder: Path) -> _Found:
+def _from_checkpoint(folder: Path, average: bool) -> _Found:
     verify_manifest(folder)
     state = read_json(folder / "state.json")
+    if not isinstance(state, dict) or not {"system", "config", "step"} <= state.keys():
+        raise CheckpointError(
+            f"{folder}: not a checkpoint of a run (its state.json names no system); take the run itself"
+        )
     system = get_system(state["system"])
     if system.encoder is None:
         raise CheckpointError(f"{folder}: system {system.name!r} has no encoder to extract")
     config = from_dict(system.config, state["config"], where=f"{folder / 'state.json'}: config")
     encoder = system.encoder(config)
     file = folder / "model.safetensors"
-    tensors = pick_encoder(file, read_weights(file), anchor=next(iter(encoder.state_dict())))
+    weights = read_weights(file)
+    if average:
+        averaged = folder / "average.safetensors"
+        if not averaged.is_file():
+            raise CheckpointError(f"{folder}: no averaged weights; the run was trained without train.ema_decay")
+        weights |= read_weights(averaged)
+    tensors = pick_encoder(file, weights, anchor=next(iter(encoder.state_dict())))
     load_strictly(file, encoder, tensors)
     return _Found(
         encoder=encoder.eval(),
