@@ -132,7 +132,7 @@ def test_the_configuration_is_read_off_the_weights() -> None:
         SMALL,
         ModelConfig(input_channels=3, latent_dim=7, width=8, norm="batch"),
         ModelConfig(input_channels=2, latent_dim=5, width=4, latent="map"),
-        ModelConfig(input_channels=1, latent_dim=6, width=4, arch="resnet50"),
+        ModelConfig(input_channels=1, latent_dim=6, width=4, arch="resnet50", head_channels=5),
     ):
         assert infer_model_config("f", AutoEncoder(config).encoder.state_dict()) == config
     with pytest.raises(

@@ -10,7 +10,7 @@ from gridloom.systems.semantic.config import ModelConfig
 
 __all__ = ["infer_model_config"]
 
-_STEM, _PROJECT = "stem.0.weight", "head.project.weight"
+_STEM, _PROJECT, _REDUCE = "stem.0.weight", "head.project.weight", "head.reduce.weight"
 
 
 def infer_model_config(
@@ -45,7 +45,9 @@ def infer_model_config(
         raise CheckpointError(
             f"{path}: {_STEM} is {list(tensors[_STEM].shape)}; the stem takes data channels + 1 planes"
         )
+    reduce = tensors.get(_REDUCE)
     return ModelConfig(
+        head_channels=ModelConfig.head_channels if reduce is None or not reduce.ndim else max(1, len(reduce)),
         arch="resnet50" if "layer1.0.conv3.weight" in tensors else "resnet18",
         latent="map" if tensors[_PROJECT].ndim == 4 else "vector",
         width=int(width),
