@@ -18,6 +18,7 @@ __all__ = [
     "draw_figures",
     "encode_data",
     "evaluate_model",
+    "export_encoder",
     "extract_encoder",
     "find_duplicates",
     "find_outliers",
@@ -42,6 +43,7 @@ _PLACES = {
     "draw_figures": "gridloom.workflows.figures:figures",
     "encode_data": "gridloom.workflows.encode:encode",
     "evaluate_model": "gridloom.workflows.evaluate:evaluate",
+    "export_encoder": "gridloom.encoders.export:export_encoder",
     "extract_encoder": "gridloom.encoders.extract:extract_encoder",
     "find_duplicates": "gridloom.workflows.search:find_duplicates",
     "find_outliers": "gridloom.workflows.search:find_outliers",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from gridloom.core.errors import GridloomError
     from gridloom.core.system import System
     from gridloom.encoders.encoder import SemanticEncoder, create_semantic_encoder
+    from gridloom.encoders.export import export_encoder
     from gridloom.encoders.extract import extract_encoder
     from gridloom.encoders.index import EmbeddingIndex
     from gridloom.grid.read import open_grid

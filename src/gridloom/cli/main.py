@@ -14,6 +14,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "train": "train a system on data; again with the same --output goes on where it was",
     "extract": "get the encoder out of a checkpoint, as an artifact or a .pth file",
+    "export": "write an encoder as one file for ONNX Runtime (.onnx) or torch.export (.pt2)",
     "encode": "turn a dataset into embeddings with coordinates",
     "search": "find embeddings near a query, those that repeat others, those that are like none",
     "evaluate": "score a model beside the dumb baselines on held-out data",

@@ -1,0 +1,193 @@
+"""Files that other programs run: ONNX, and torch's own `.pt2`; written from one trace, and run again to compare."""
+
+import importlib
+import json
+import logging
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from gridloom.core.errors import ConfigError, DataError
+from gridloom.encoders.graph import EncoderGraph
+
+__all__ = ["METADATA", "FormatName", "OnnxFormat", "PortableFormat", "TorchFormat", "choose_format", "trace"]
+
+FormatName = Literal["onnx", "pt2"]
+Run = Callable[[Mapping[str, Tensor]], list[Tensor]]
+
+METADATA = "gridloom"
+"""Key of an ONNX file's metadata, and name of the extra file in a `.pt2`, whose text is our JSON record."""
+_MOST_BYTES = 2**31 - 2**24
+"""An ONNX file is one protobuf message of less than 2 GiB."""
+
+
+class PortableFormat(ABC):
+    """A kind of file that holds a graph with its weights.
+
+    Attributes:
+        name: Name, and suffix of its files.
+        packages: What must be installed to write one and run it.
+    """
+
+    name: FormatName
+    packages: tuple[str, ...] = ()
+
+    @abstractmethod
+    def write(
+        self,
+        program: ExportedProgram,
+        path: Path,
+        *,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        record: Mapping[str, Any],
+    ) -> None:
+        """Write one file.
+
+        Args:
+            program: What `trace` returned; may be changed.
+            path: Where to.
+            inputs: Their names.
+            outputs: Their names.
+            record: JSON that goes with it.
+        """
+
+    @abstractmethod
+    def load(self, path: Path) -> Run:
+        """Read a file that was just written, and return the function in it: inputs by name to outputs in order."""
+
+
+class OnnxFormat(PortableFormat):
+    """ONNX, by torch's exporter over `torch.export`."""
+
+    name: FormatName = "onnx"
+    packages = ("onnx", "onnxscript", "onnxruntime")
+
+    def write(
+        self,
+        program: ExportedProgram,
+        path: Path,
+        *,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        record: Mapping[str, Any],
+    ) -> None:
+        """Convert and write, weights included, without the lines of source code that the exporter notes."""
+        size = sum(tensor.nbytes for tensor in program.state_dict.values())
+        if size > _MOST_BYTES:
+            raise DataError(f"an .onnx file holds less than 2 GiB, the encoder has {size:,} bytes; write a .pt2 file")
+        with _quiet_exporter():
+            converted = torch.onnx.export(
+                program,
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes=_any_count(len(inputs)),
+                verbose=False,
+            )
+        assert converted is not None
+        for node in converted.model.graph.all_nodes():
+            node.metadata_props.clear()
+        converted.model.metadata_props.clear()
+        converted.model.metadata_props[METADATA] = json.dumps(record, ensure_ascii=False)
+        converted.save(path, external_data=False)
+
+    def load(self, path: Path) -> Run:
+        """Run it with ONNX Runtime on the CPU."""
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+        def run(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+            outputs = session.run(None, {name: tensor.numpy() for name, tensor in tensors.items()})
+            return [torch.from_numpy(output) for output in outputs]
+
+        return run
+
+
+class TorchFormat(PortableFormat):
+    """The archive of `torch.export.save`. Reading one can run code: it is for one's own files alone."""
+
+    name: FormatName = "pt2"
+
+    def write(
+        self,
+        program: ExportedProgram,
+        path: Path,
+        *,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        record: Mapping[str, Any],
+    ) -> None:
+        """Write, without the lines of source code that were noted while tracing; its inputs have no names."""
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)
+        torch.export.save(program, path, extra_files={METADATA: json.dumps(record, ensure_ascii=False)})
+
+    def load(self, path: Path) -> Run:
+        """Run it with torch."""
+        module = torch.export.load(path).module()
+
+        @torch.no_grad()
+        def run(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+            return list(module(*tensors.values()))
+
+        return run
+
+
+def choose_format(output: Path) -> PortableFormat:
+    """The format that a file's suffix asks for.
+
+    Raises:
+        DataError: Another suffix.
+        ConfigError: What it needs is not installed.
+    """
+    chosen = {f".{form.name}": form for form in (OnnxFormat(), TorchFormat())}.get(output.suffix)
+    if chosen is None:
+        raise DataError(f"{output}: expected a name that ends in .onnx or .pt2, got {output.suffix or 'no suffix'!r}")
+    for package in chosen.packages:
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise ConfigError(
+                f"{output}: needs {package}, which is not installed: pip install 'gridloom[export]', "
+                f"or choose an output that ends in .pt2"
+            ) from None
+    return chosen
+
+
+def trace(graph: EncoderGraph, tensors: Mapping[str, Tensor]) -> ExportedProgram:
+    """Trace a graph for any number of samples, all other sizes as they are.
+
+    Args:
+        graph: In eval mode.
+        tensors: Inputs by name, of two samples.
+    """
+    with _quiet_exporter():
+        return torch.export.export(graph, tuple(tensors.values()), dynamic_shapes=_any_count(len(tensors)))
+
+
+def _any_count(num_inputs: int) -> tuple[Any, ...]:
+    batch = Dim("batch")
+    return (({0: batch},) * num_inputs,)
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Leave out what torch says about itself: its own deprecations, and operators of torchvision that nobody uses."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            warnings.filterwarnings("ignore", r"# The axis name: batch will not be used", UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)
