@@ -20,6 +20,7 @@ from tests.contract.processes import train_run
 
 __all__ = ["finetuned", "make_backbone", "make_data", "settings"]
 
+SAMPLES = 240
 SHORT = TrainConfig(
     steps=12,
     batch_size=16,
@@ -39,35 +40,33 @@ def make_data(path: Path) -> Path:
     `digit` is the class, `few` the same for every third sample, `name` the same as words; `ink` is a number with a
     unit, NaN for every fourth; `row` differs within a window; `same` is constant.
     """
-    digits = open_sample("digits").isel(sample=slice(0, 300))
+    digits = open_sample("digits").isel(sample=slice(0, SAMPLES))
     number = digits["digit"].values
     ink = 100 * digits["image"].mean(("y", "x")).values.astype(np.float64) / 16
     ink[::4] = np.nan
-    third = np.arange(300) % 3 == 0
+    third = np.arange(SAMPLES) % 3 == 0
     names = np.array([f"digit {value}" for value in number])
     labels = {
         "few": ("sample", np.where(third, number.astype(np.float64), np.nan)),
         "name": ("sample", np.where(third, names, "")),
         "ink": ("sample", ink, {"units": "%"}),
-        "same": ("sample", np.ones(300)),
-        "when": ("sample", np.arange(300).astype("datetime64[D]")),
-        "row": (("sample", "y"), np.broadcast_to(np.arange(32) // 8, (300, 32)).copy()),
+        "same": ("sample", np.ones(SAMPLES)),
+        "when": ("sample", np.arange(SAMPLES).astype("datetime64[D]")),
+        "row": (("sample", "y"), np.broadcast_to(np.arange(32) // 8, (SAMPLES, 32)).copy()),
     }
     images = digits["image"].where(xr.DataArray(np.arange(32) > 1, dims="x"))  # two columns are missing
     save_grid(images.to_dataset().assign_coords(digit=digits["digit"]).assign(labels), path)
     return path
 
 
-def make_backbone(
-    data: Path, folder: Path, *, norm: Literal["group", "batch"] = "group", variables: tuple[str, ...] = ("image",)
-) -> Path:
+def make_backbone(data: Path, folder: Path, *, norm: Literal["group", "batch"] = "group") -> Path:
     """An encoder artifact of a briefly trained autoencoder."""
     config = SemanticConfig(
         data=GridConfig(
-            path=str(data), variables=variables, window=(32, 32), stride=(32, 32), split_dim="sample", label="digit"
+            path=str(data), variables=("image",), window=(32, 32), stride=(32, 32), split_dim="sample", label="digit"
         ),
         model=ModelConfig(latent_dim=16, width=4, norm=norm),
-        train=replace(SHORT, steps=20),
+        train=SHORT,
     )
     train_run(replace(SEMANTIC, presets={"default": lambda: config}), folder / "run", {})
     extract_encoder(folder / "run", folder / "backbone")

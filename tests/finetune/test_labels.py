@@ -68,8 +68,8 @@ def test_windows_without_a_label_are_in_no_part(data: Path, backbone: Path) -> N
 def test_given_windows_are_in_data_units_with_their_gaps(data: Path, backbone: Path) -> None:
     task = prepare(resolve(settings(data, backbone))).task("test")
     with xr.open_dataset(data) as opened:
-        images = opened["image"].isel(sample=slice(-45, None)).values
-    assert task.given["image"].shape == (45, 32, 32)
+        images = opened["image"].isel(sample=slice(-36, None)).values
+    assert task.given["image"].shape == (36, 32, 32)
     np.testing.assert_allclose(task.given["image"].values, images, atol=1e-5)
 
 
@@ -78,7 +78,7 @@ def test_a_share_of_the_labels_is_drawn_from_the_training_part_alone(data: Path,
     whole = prepare(config)
     part = replace(config, data=replace(config.data, label_share=0.2))
     drawn, again, other = prepare(part), prepare(part), prepare(replace(part, seed=1))
-    assert len(drawn.sources["train"]) == len(drawn.history["sample"]) == 42 == round(0.2 * len(whole.sources["train"]))
+    assert len(drawn.sources["train"]) == len(drawn.history["sample"]) == 34 == round(0.2 * len(whole.sources["train"]))
     assert len(drawn.sources["test"]) == len(whole.sources["test"])
     places = [prepared.history["index"].values.tolist() for prepared in (drawn, again, other)]
     assert places[0] == places[1] != places[2] and places[0] == sorted(places[0])
@@ -150,6 +150,14 @@ def test_simple_answers_read_what_is_plain() -> None:
     for kind in ("linear", "nearest"):
         said = Pixels(CONFIG, train, kind=kind).predict(test[["t"]], asked)
         assert (said["kind"].values == test["kind"].values).all()
+    train["kind"] = xr.where(train["kind"] == "low", "low", "unheard of")
+    said = Pixels(CONFIG, train, kind="nearest").predict(test[["t"]], asked)
+    assert set(said["kind"].values) == {"low"}, "a class that the configuration does not know teaches nothing"
+
+
+def test_the_most_frequent_class_is_said_without_looking() -> None:
+    train, test = windows(40, 0), windows(30, 1)
+    asked = xr.ones_like(test[["kind"]], dtype=bool)
     constant = most_frequent(CONFIG, train)
     assert isinstance(constant, Constant) and set(constant.predict(test, asked)["kind"].values) == {"low"}
     assert training_mean(CONFIG, train) is None

@@ -52,6 +52,8 @@ def training_mean(config: FinetuneConfig, history: xr.Dataset) -> Predictor | No
 class _Reader:
     """Reads the label from features with a simple model that is fitted to the training part.
 
+    Windows of classes that the configuration does not know (other data may have some) are left out.
+
     Args:
         config: Names the label and the classes.
         history: Training windows with labels.
@@ -66,9 +68,12 @@ class _Reader:
         train: Float64[np.ndarray, "samples features"],
         kind: Literal["linear", "nearest"],
     ) -> None:
-        self.classes, self.train, self.kind = config.classes, train, kind
+        self.classes, self.kind = config.classes, kind
         labels = history[config.data.label].values
-        self.labels = as_indices(labels, config.classes) if config.classes else labels
+        if config.classes:
+            labels = as_indices(labels, config.classes)
+            train, labels = train[labels >= 0], labels[labels >= 0]
+        self.train, self.labels = train, labels
 
     def read(self, wanted: xr.Dataset, test: Float64[np.ndarray, "samples features"]) -> xr.Dataset:
         """Label each row of features."""

@@ -81,10 +81,10 @@ def _matched(config: FinetuneConfig, backbone: Backbone) -> tuple[xr.Dataset, La
     """
     data = config.data
     _, spec = image_field(backbone.encoder, config.backbone)
-    channels = spec.size[0]
+    channels, *own_window = spec.size or (0, 0, 0)  # 0 where any number will do
     dataset = _open(data, spec.variables)
     variables = tuple(str(name) for name in dataset.data_vars)
-    if len(variables) != channels:
+    if channels not in (0, len(variables)):
         wanted = f" ({', '.join(spec.variables)})" if spec.variables else ""
         raise DataError(
             f"{data.path}: the backbone takes {channels} variables{wanted}, the data has {len(variables)} "
@@ -94,7 +94,7 @@ def _matched(config: FinetuneConfig, backbone: Backbone) -> tuple[xr.Dataset, La
         _LOGGER.info("variables %s stand for the backbone's %s", ", ".join(variables), ", ".join(spec.variables))
     window = data.window
     if window == UNSET and spec.variables:  # an encoder that knows its variables knows its data
-        window = (spec.size[1], spec.size[2])
+        window = (own_window[0], own_window[1])
     if min(window) < 1:
         raise ConfigError(f"{config.backbone}: does not say which windows it was trained on; pass --data.window H W")
     if any(size % spec.multiple_of for size in window):
