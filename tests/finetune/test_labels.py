@@ -176,7 +176,7 @@ def test_simple_answers_to_numbers() -> None:
         assert float(abs(said["level"] - test["level"]).mean()) < 0.3 * float(base)
 
 
-def test_the_linear_probe_is_left_out_where_the_backbone_is_another_one(
+def test_the_linear_probe_is_left_out_where_the_backbone_is_gone_or_another_one(
     data: Path, backbone: Path, batch_backbone: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = resolve(settings(data, backbone))
@@ -184,3 +184,5 @@ def test_the_linear_probe_is_left_out_where_the_backbone_is_another_one(
     assert linear_probe(config, history) is not None
     assert linear_probe(replace(config, backbone=str(batch_backbone)), history) is None
     assert "holds other weights now" in caplog.text
+    assert linear_probe(replace(config, backbone="gone"), history) is None
+    assert "no linear probe of the backbone beside the model: backbone not found: gone" in caplog.text

@@ -1,7 +1,6 @@
 """A fine-tuned run is used as any other: its artifact stands alone, it is evaluated, drawn, extracted, refused."""
 
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,21 +15,22 @@ from gridloom.cli.main import main
 from gridloom.core.config import load_yaml
 from gridloom.core.errors import CheckpointError, ConfigError, DataError, GridloomError, UnknownNameError
 from gridloom.core.registry import get_system
+from gridloom.core.system import View
 from gridloom.encoders.artifact import load_model, write_artifact
 from gridloom.encoders.encoder import SemanticEncoder
 from gridloom.encoders.extract import extract_encoder
 from gridloom.finetune import PRESETS, FinetuneConfig, FineTuning
 from gridloom.finetune.config import PretrainedRecord
 from gridloom.finetune.data import prepare
+from gridloom.finetune.figures import confusion, scatter
 from gridloom.finetune.initialize import initialize
 from gridloom.finetune.resolve import resolve
 from gridloom.systems.energy.config import DataConfig as EnergyData
 from gridloom.systems.energy.config import EnergyConfig
 from gridloom.systems.energy.config import ModelConfig as EnergyModel
 from gridloom.systems.energy.objective import build_encoder as build_keypoints
-from gridloom.workflows.evaluate import evaluate
-from gridloom.workflows.figures import figures
 from gridloom.workflows.train import configure, train
+from gridloom.workflows.view import open_view
 from tests.contract.test_battery import assert_same_bits
 from tests.finetune.small import SHORT, finetuned, settings
 
@@ -86,16 +86,17 @@ def test_a_fine_tuned_run_is_a_backbone_too(run: Path, data: Path, tmp_path: Pat
 # --- evaluating and drawing ---
 
 
-def test_evaluated_again_without_the_backbone_it_says_the_same_but_for_the_probe(
-    run: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        again = evaluate(run)
-    assert "no linear probe of the backbone beside the model: backbone not found" in caplog.text
+@pytest.fixture(scope="module")
+def view(run: Path) -> View:
+    """The run evaluated again, when its backbone is gone."""
+    return open_view(run)[3]
+
+
+def test_evaluated_again_without_the_backbone_it_says_the_same_but_for_the_probe(run: Path, view: View) -> None:
     written = json.loads((run / "scores.json").read_text())
     assert {score["method"] for score in written} == METHODS
     before = {(s["method"], s["metric"]): s["value"] for s in written if s["metric"] != "skill"}
-    after = {(s.method, s.metric): s.value for s in again.scores if s.metric != "skill"}
+    after = {(s.method, s.metric): s.value for s in view.scores if s.metric != "skill"}
     assert after == {key: value for key, value in before.items() if key[0] != "linear probe"}
     assert {metric for _, metric in after} == {"accuracy", "balanced accuracy"}
     best = max(value for (method, metric), value in before.items() if metric == "accuracy" and method != "finetune")
@@ -108,20 +109,18 @@ def test_the_page_shows_the_confusion(run: Path) -> None:
     assert "Held-out windows by their class (rows)" in page and "balanced accuracy" in page
 
 
-def test_the_confusion_counts_every_held_out_window(run: Path, tmp_path: Path) -> None:
-    written = figures(run, output=tmp_path, data=True)
-    assert set(written) == {"confusion"} and written["confusion"].stat().st_size > 5000
-    drawn = np.load(tmp_path / "confusion.npz")
-    accuracy = {
-        s["method"]: s["value"] for s in json.loads((run / "scores.json").read_text()) if s["metric"] == "accuracy"
-    }
-    for method in set(drawn.files) - {"classes"}:
-        counts = drawn[method]
-        assert counts.shape == (10, 10)
-        assert 100 * np.trace(counts) / counts.sum() == pytest.approx(accuracy[method])
-    assert "finetune" in drawn.files and drawn["finetune"].sum() == 36
-    with pytest.raises(DataError, match="figure scatter does not apply"):
-        figures(run, "scatter", output=tmp_path)
+def test_the_confusion_counts_every_held_out_window(view: View) -> None:
+    drawing = confusion(view)
+    assert drawing is not None and scatter(view) is None
+    accuracy = {score.method: score.value for score in view.scores if score.metric == "accuracy"}
+    methods = set(drawing.data) - {"classes"}
+    assert "finetune" in methods and len(methods) == 2
+    for method in methods:
+        counts = drawing.data[method]
+        assert counts.shape == (10, 10) and counts.sum() == 36
+        assert 100 * np.trace(counts) / 36 == pytest.approx(accuracy[method])
+    cells = [int((drawing.data[method] > 0).sum()) for method in list(view.predictions)[:: len(view.predictions) - 1]]
+    assert [len(axes.texts) for axes in drawing.figure.axes[:2]] == cells, "each share that is not 0 is written"
 
 
 def test_numbers_are_scored_in_their_unit_and_drawn_over_the_truth(data: Path, backbone: Path, tmp_path: Path) -> None:
@@ -132,11 +131,13 @@ def test_numbers_are_scored_in_their_unit_and_drawn_over_the_truth(data: Path, b
     error = {s["method"]: s for s in scores if (s["metric"], s["group"]) == ("mae", "all")}
     assert error["finetune"]["unit"] == "%" and error["finetune"]["value"] < error["training mean"]["value"]
     assert error["finetune"]["num_blocks"] == 20
-    assert set(figures(folder, output=tmp_path / "figures", data=True)) == {"scatter"}
-    drawn = np.load(tmp_path / "figures" / "scatter.npz")
-    assert np.isfinite(drawn["truth"]).all() and len(drawn["truth"]) < 36, "windows without a label are not asked"
-    assert abs(drawn["finetune"] - drawn["truth"]).mean() == pytest.approx(error["finetune"]["value"], rel=1e-5)
-    assert "mean absolute error" in (tmp_path / "figures" / "scatter.svg").read_text()
+    view = open_view(folder)[3]
+    drawing = scatter(view)
+    assert drawing is not None and confusion(view) is None
+    said, truth = drawing.data["finetune"], drawing.data["truth"]
+    assert np.isfinite(truth).all() and len(truth) < 36, "windows without a label are not asked"
+    assert abs(said - truth).mean() == pytest.approx(error["finetune"]["value"], rel=1e-5)
+    assert "mean absolute error" in drawing.figure.axes[1].get_title()
 
 
 # --- backbones of other kinds ---
