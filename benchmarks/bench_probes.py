@@ -8,7 +8,7 @@ Intervals (90 %) resample blocks of samples; they know nothing of the seed of tr
 Goals: figures of a plain convolutional network and of the best simple features, measured before this library was.
 
 All folds of a data set share their settings, which were chosen without its first test fold: digits on folds 2 to 4
-with fold 1 for validation (16 runs), textures on the left five eighths of the training half with the last three (6),
+with fold 1 for validation (18 runs), textures on the left five eighths of the training half with the last three (6),
 faces on three splits of the first training half (3). The sea surface takes the settings of the digits as they are. For
 digits it took strong noise and holes, a low temperature (0.1 rather than 0.5), BatchNorm and a wider head; for textures
 views that lie half a window apart.
