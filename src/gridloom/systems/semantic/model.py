@@ -32,6 +32,7 @@ _STRIDES = {"vector": (1, 2, 2, 2), "map": (1, 2, 1, 1)}
 _DOUBLINGS = {"vector": (0, 1, 2, 3), "map": (0, 1, 1, 1)}
 """Channels of each layer over the first's, as a power of two: they double where the resolution halves."""
 _STEM_AT_ONCE = 4
+"""Samples for each thread."""
 
 
 class ResNetEncoder(Encoder):
@@ -120,9 +121,10 @@ class ResNetEncoder(Encoder):
         """The stem; on a CPU in float32 a few samples at a time, whose large maps then stay in the cache."""
         large = x.device.type == "cpu" and x.dtype == torch.float32 and not self.training
         # an exported graph takes any number of samples; to ask for it here would fix it
-        if not large or torch.compiler.is_exporting() or len(x) <= _STEM_AT_ONCE:
+        at_once = _STEM_AT_ONCE * torch.get_num_threads()
+        if not large or torch.compiler.is_exporting() or len(x) <= at_once:
             return self.stem(x)  # type: ignore[no-any-return]
-        return torch.cat([self.stem(part) for part in torch.split(x, _STEM_AT_ONCE)])
+        return torch.cat([self.stem(part) for part in torch.split(x, at_once)])
 
     def _check(self, values: Tensor) -> None:
         height, width = values.shape[-2:]
