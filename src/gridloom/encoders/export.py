@@ -149,4 +149,4 @@ def _in_one_line(kind: type[ConfigError] | type[CheckpointError], what: str) -> 
         raise
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise kind(f"{what}: {first:.300}") from error
+        raise kind(f"{what}: {first:.500}") from error

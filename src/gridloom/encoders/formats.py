@@ -94,6 +94,9 @@ class OnnxFormat(PortableFormat):
         assert converted is not None
         for node in converted.model.graph.all_nodes():
             node.metadata_props.clear()
+            for value in node.outputs:  # are named after operations, of which `embedding` is one
+                if value.name in (*inputs, *outputs) and not value.is_graph_output():
+                    value.name = f"{value.name}.inside"
         converted.model.metadata_props.clear()
         converted.model.metadata_props[METADATA] = json.dumps(record, ensure_ascii=False)
         converted.save(path, external_data=False)

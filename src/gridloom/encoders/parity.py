@@ -20,6 +20,8 @@ __all__ = ["Parity", "measure_parity", "probe"]
 _COUNTS = (1, 5)
 _MISSING_SHARE = 0.2
 _GARBAGE = 99
+_LEAST_SCALE = 1e-2
+"""What is smaller than this is compared as if it were as large: a feature that is 0 has rounding errors alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class Parity:
     Attributes:
         counts: Numbers of samples that were tried.
         max_difference: Largest absolute difference in any output.
-        max_relative: The same over the largest absolute value of that output.
+        max_relative: The same over the largest absolute value of that output, at least 0.01.
         min_cosine: Least cosine similarity of two embeddings of a sample.
     """
 
@@ -67,7 +69,7 @@ def measure_parity(
                 )
             difference = (ours.double() - theirs.double()).abs().max()
             differences.append(difference)
-            relatives.append(difference / ours.double().abs().max().clamp(min=torch.finfo(torch.float32).tiny))
+            relatives.append(difference / ours.double().abs().max().clamp(min=_LEAST_SCALE))
             if name == "embedding":
                 cosines.append(torch.cosine_similarity(ours.double(), theirs.double()).min())
     return Parity(
