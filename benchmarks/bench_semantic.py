@@ -52,7 +52,7 @@ def ablate(variant: str, seed: int, steps: int) -> dict[str, Any]:
     prepared = system.prepare(config)
     torch.manual_seed(seed)
     objective = system.objective(config)
-    for name in ("encoder.head.coarse", "decoder.coarse"):
+    for name in ("encoder.head.coarse", "decoder.coarse.picture"):
         layer = objective.autoencoder.get_submodule(name)
         if variant == "random start":
             layer.reset_parameters()
