@@ -23,8 +23,6 @@ from gridloom.grid.normalize import Normalizer
 __all__ = ["Export", "export_encoder"]
 
 _TOLERANCE = 1e-4
-_TRACED_COUNT = 2
-"""Samples while tracing: torch takes 1 for a fixed size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +82,7 @@ def export_encoder(
         _set_window(encoder, window)
     normalizer = _statistics(model, record) if normalize else None
     graph = EncoderGraph(encoder, normalizer=normalizer)
-    inputs, _ = probe(encoder.inputs, _TRACED_COUNT, normalizer=normalizer)
+    inputs, _ = probe(encoder.inputs, 2, normalizer=normalizer)
     described = {
         "gridloom": gridloom.__version__,
         "system": system,
@@ -96,9 +94,7 @@ def export_encoder(
     }
     with new_file(output) as temporary:
         with _in_one_line(ConfigError, f"{model}: the encoder of system {system!r} cannot be exported"):
-            form.write(
-                trace(graph, inputs), temporary, inputs=list(inputs), outputs=list(encoder.outputs), record=described
-            )
+            form.write(trace(graph, inputs), temporary, record=described)
         with _in_one_line(CheckpointError, f"{output}: the file does not give what the encoder gives, it was not kept"):
             parity = measure_parity(encoder, form.load(temporary), normalizer=normalizer)
             _check(parity)

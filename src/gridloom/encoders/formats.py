@@ -5,8 +5,9 @@ import json
 import logging
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,15 +18,30 @@ from torch.export import Dim, ExportedProgram
 from gridloom.core.errors import ConfigError, DataError
 from gridloom.encoders.graph import EncoderGraph
 
-__all__ = ["METADATA", "FormatName", "OnnxFormat", "PortableFormat", "TorchFormat", "choose_format", "trace"]
+__all__ = ["FormatName", "OnnxFormat", "PortableFormat", "TorchFormat", "Traced", "choose_format", "trace"]
 
 FormatName = Literal["onnx", "pt2"]
 Run = Callable[[Mapping[str, Tensor]], list[Tensor]]
 
-METADATA = "gridloom"
+_METADATA = "gridloom"
 """Key of an ONNX file's metadata, and name of the extra file in a `.pt2`, whose text is our JSON record."""
 _MOST_BYTES = 2**31 - 2**24
 """An ONNX file is one protobuf message of less than 2 GiB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """A graph as a program, for any number of samples.
+
+    Attributes:
+        program: What torch traced.
+        inputs: Names of its inputs, in order.
+        outputs: Names of its outputs, in order.
+    """
+
+    program: ExportedProgram
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 class PortableFormat(ABC):
@@ -40,22 +56,12 @@ class PortableFormat(ABC):
     packages: tuple[str, ...] = ()
 
     @abstractmethod
-    def write(
-        self,
-        program: ExportedProgram,
-        path: Path,
-        *,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        record: Mapping[str, Any],
-    ) -> None:
+    def write(self, traced: Traced, path: Path, *, record: Mapping[str, Any]) -> None:
         """Write one file.
 
         Args:
-            program: What `trace` returned; may be changed.
+            traced: May be changed.
             path: Where to.
-            inputs: Their names.
-            outputs: Their names.
             record: JSON that goes with it.
         """
 
@@ -70,42 +76,36 @@ class OnnxFormat(PortableFormat):
     name: FormatName = "onnx"
     packages = ("onnx", "onnxscript", "onnxruntime")
 
-    def write(
-        self,
-        program: ExportedProgram,
-        path: Path,
-        *,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        record: Mapping[str, Any],
-    ) -> None:
+    def write(self, traced: Traced, path: Path, *, record: Mapping[str, Any]) -> None:
         """Convert and write, weights included, without the lines of source code that the exporter notes."""
-        size = sum(tensor.nbytes for tensor in program.state_dict.values())
+        size = sum(tensor.nbytes for tensor in traced.program.state_dict.values())
         if size > _MOST_BYTES:
             raise DataError(f"an .onnx file holds less than 2 GiB, the encoder has {size:,} bytes; write a .pt2 file")
         with _quiet_exporter():
             converted = torch.onnx.export(
-                program,
-                input_names=inputs,
-                output_names=outputs,
-                dynamic_shapes=_any_count(len(inputs)),
+                traced.program,
+                input_names=traced.inputs,
+                output_names=traced.outputs,
+                dynamic_shapes=_any_count(len(traced.inputs)),
                 verbose=False,
             )
         assert converted is not None
         for node in converted.model.graph.all_nodes():
             node.metadata_props.clear()
             for value in node.outputs:  # are named after operations, of which `embedding` is one
-                if value.name in (*inputs, *outputs) and not value.is_graph_output():
+                if value.name in (*traced.inputs, *traced.outputs) and not value.is_graph_output():
                     value.name = f"{value.name}.inside"
         converted.model.metadata_props.clear()
-        converted.model.metadata_props[METADATA] = json.dumps(record, ensure_ascii=False)
+        converted.model.metadata_props[_METADATA] = json.dumps(record, ensure_ascii=False)
         converted.save(path, external_data=False)
 
     def load(self, path: Path) -> Run:
         """Run it with ONNX Runtime on the CPU."""
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
         def run(tensors: Mapping[str, Tensor]) -> list[Tensor]:
             outputs = session.run(None, {name: tensor.numpy() for name, tensor in tensors.items()})
@@ -119,19 +119,11 @@ class TorchFormat(PortableFormat):
 
     name: FormatName = "pt2"
 
-    def write(
-        self,
-        program: ExportedProgram,
-        path: Path,
-        *,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        record: Mapping[str, Any],
-    ) -> None:
+    def write(self, traced: Traced, path: Path, *, record: Mapping[str, Any]) -> None:
         """Write, without the lines of source code that were noted while tracing; its inputs have no names."""
-        for node in program.graph.nodes:
+        for node in traced.program.graph.nodes:
             node.meta.pop("stack_trace", None)
-        torch.export.save(program, path, extra_files={METADATA: json.dumps(record, ensure_ascii=False)})
+        torch.export.save(traced.program, path, extra_files={_METADATA: json.dumps(record, ensure_ascii=False)})
 
     def load(self, path: Path) -> Run:
         """Run it with torch."""
@@ -165,15 +157,16 @@ def choose_format(output: Path) -> PortableFormat:
     return chosen
 
 
-def trace(graph: EncoderGraph, tensors: Mapping[str, Tensor]) -> ExportedProgram:
+def trace(graph: EncoderGraph, tensors: Mapping[str, Tensor]) -> Traced:
     """Trace a graph for any number of samples, all other sizes as they are.
 
     Args:
         graph: In eval mode.
-        tensors: Inputs by name, of two samples.
+        tensors: Inputs by name, of two samples: torch takes one for a fixed size.
     """
     with _quiet_exporter():
-        return torch.export.export(graph, tuple(tensors.values()), dynamic_shapes=_any_count(len(tensors)))
+        program = torch.export.export(graph, tuple(tensors.values()), dynamic_shapes=_any_count(len(tensors)))
+    return Traced(program=program, inputs=tuple(tensors), outputs=tuple(graph.encoder.outputs))
 
 
 def _any_count(num_inputs: int) -> tuple[Any, ...]:

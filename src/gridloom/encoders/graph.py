@@ -54,8 +54,10 @@ class EncoderGraph(nn.Module):
     def __init__(self, encoder: Encoder, *, normalizer: Normalizer | None = None) -> None:
         super().__init__()
         self.encoder = encoder.eval()
-        fields = encoder.inputs.fields.items()
-        self._steps = {name: steps_of_channels(name, spec, normalizer) for name, spec in fields if normalizer}
+        self._steps: dict[str, list[tuple[Step, ...]]] = {}
+        if normalizer is not None:
+            fields = encoder.inputs.fields.items()
+            self._steps = {name: steps_of_channels(name, spec, normalizer) for name, spec in fields}
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Encode."""
