@@ -57,6 +57,10 @@ def curves(
                 axes.fill_between(x, *bands[name], color=color, alpha=0.2, linewidth=0)
         if log:
             axes.set_yscale("log")
+            low, high = axes.get_ylim()
+            if high < 10 * low:  # within a decade the usual labels are 1.6 x 10^0
+                axes.yaxis.set_major_formatter("{x:g}")
+                axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         axes.grid(axis="y")
