@@ -24,7 +24,7 @@ __all__ = ["DemoResult", "demo"]
 _LOGGER = logging.getLogger(__name__)
 _DATA = "etopo20"
 _QUICK_STEPS = 60
-_ALPS = {"lat": 46.5, "lon": 9.0}
+_HIMALAYA = {"lat": 30.0, "lon": 86.0}
 _SUMMIT_STEPS, _SUMMIT_QUICK_STEPS = 400, 20
 
 
@@ -70,9 +70,9 @@ def _encode_globe(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]
     _LOGGER.info("encode: the globe, a window every 16 cells")
     embeddings = output / "embeddings.zarr"
     encode(extraction.output, _DATA, output=embeddings, stride=(16, 16), replace=True)
-    _LOGGER.info("search: which places of the Earth look like the Alps")
-    alike = output / "like-the-alps.csv"
-    search(embeddings, _ALPS, k=5, output=alike, replace=True)
+    _LOGGER.info("search: which places of the Earth look like the Himalaya")
+    alike = output / "like-the-himalaya.csv"
+    search(embeddings, _HIMALAYA, k=5, output=alike, replace=True)
     _LOGGER.info("report: pictures and tables")
     page = report(run, figures=output / "figures")
     return result, {
@@ -80,7 +80,7 @@ def _encode_globe(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]
         "pictures": str(output / "figures"),
         "encoder": str(extraction.output),
         "embeddings": str(embeddings),
-        "places like the Alps": str(alike),
+        "places like the Himalaya": str(alike),
     }
 
 
