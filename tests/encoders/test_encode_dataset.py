@@ -110,3 +110,22 @@ def test_another_window_than_the_trained_one_can_be_asked(trained: SemanticEncod
     assert np.allclose(found[0, 0, 1], expected[0], rtol=1e-5, atol=1e-6)
     with pytest.raises(DataError, match="window must be multiples of 32, got 64x40"):
         trained.encode_dataset(wide(), window=(64, 40))
+
+
+def test_longitude_before_latitude_gives_the_same_embeddings(trained: SemanticEncoder) -> None:
+    found = trained.encode_dataset(wide().transpose("time", "longitude", "latitude"))
+    assert found.dims == ("time", "latitude", "longitude", "feature")
+    assert np.array_equal(found, trained.encode_dataset(wide()), equal_nan=True)
+
+
+def test_a_data_array_is_one_variable(trained: SemanticEncoder) -> None:
+    found = trained.encode_dataset(wide()["temperature"])
+    assert np.array_equal(found, trained.encode_dataset(wide()), equal_nan=True)
+    assert np.array_equal(trained.encode_dataset(wide()["temperature"].rename(None)), found, equal_nan=True)
+
+
+def test_similarity_takes_arrays_and_refuses_what_are_no_rows() -> None:
+    rows = np.eye(3, dtype=np.float32)
+    assert np.array_equal(SemanticEncoder.similarity(rows, 2 * rows[:2]), rows[:, :2])
+    with pytest.raises(DataError, match=r"expected \[n, feature\] and \[m, feature\], got \[3, 3\] and \[2, 5\]"):
+        SemanticEncoder.similarity(rows, np.zeros((2, 5), dtype=np.float32))

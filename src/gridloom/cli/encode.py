@@ -23,11 +23,12 @@ class Encode:
     stride: tuple[int, int] | None = None
     """Cells between windows, down and across; the window's size if not given."""
     window: tuple[int, int] | None = None
-    """Height and width of a window in cells; what the encoder was trained on if not given."""
+    """Height and width of a window in cells; what the encoder was trained on if not given (a .pth file does not say
+    it: 128)."""
     batch_size: int = 32
     """Windows at a time."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 is two to three times faster where the CPU or GPU has it, and about 1 % off."""
+    """bf16 is two to four times faster where the CPU or GPU has it, and less than 1 % off."""
     replace: bool = False
     """Overwrite an existing output."""
 

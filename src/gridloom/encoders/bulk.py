@@ -31,7 +31,7 @@ __all__ = ["encode_dataset"]
 
 def encode_dataset(
     encoder: "SemanticEncoder",
-    data: xr.Dataset | str | Path,
+    data: xr.Dataset | xr.DataArray | str | Path,
     *,
     batch_size: int = 32,
     stride: Mapping[str, int] | tuple[int, int] | None = None,
@@ -40,6 +40,8 @@ def encode_dataset(
 ) -> xr.DataArray:
     """Encode every window of a dataset; see `SemanticEncoder.encode_dataset`."""
     name, spec = encoder._one_field("a dataset")
+    if isinstance(data, xr.DataArray):
+        data = data.to_dataset(name=data.name or "variable")
     dataset = _open(data, spec)
     variables = spec.variables or tuple(str(variable) for variable in dataset.data_vars)
     if len(variables) != encoder.input_channels:

@@ -317,7 +317,7 @@ class SemanticEncoder(nn.Module):
 
     def encode_dataset(
         self,
-        data: xr.Dataset | str | Path,
+        data: xr.Dataset | xr.DataArray | str | Path,
         *,
         batch_size: int = 32,
         stride: Mapping[str, int] | tuple[int, int] | None = None,
@@ -327,7 +327,8 @@ class SemanticEncoder(nn.Module):
         """Encode every window of a dataset; coordinates in, coordinates out.
 
         Args:
-            data: A dataset, or a path that `gridloom.grid.read.open_grid` reads; in data units, NaN is missing.
+            data: A dataset, a data array (one variable), or a path that `gridloom.grid.read.open_grid` reads; in data
+                units, NaN is missing.
             batch_size: Windows at a time.
             stride: Step between windows by dimension, or down and across; default is the window's size (no overlap).
                 A last window is aligned to the end, so that the whole grid is covered.
@@ -344,9 +345,19 @@ class SemanticEncoder(nn.Module):
         return encode_dataset(self, data, batch_size=batch_size, stride=stride, window=window, precision=precision)
 
     @staticmethod
-    def similarity(a: Float[Tensor, "n feature"], b: Float[Tensor, "m feature"]) -> Float[Tensor, "n m"]:
-        """Cosine similarity of every row of `a` with every row of `b`."""
-        return nn.functional.normalize(a, dim=-1) @ nn.functional.normalize(b, dim=-1).T
+    def similarity(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> Float[Tensor, "n m"]:
+        """Cosine similarity of every row of `a` [n, feature] with every row of `b` [m, feature], as a tensor.
+
+        Raises:
+            DataError: Not rows of equally many features.
+        """
+        first, second = torch.as_tensor(a), torch.as_tensor(b)
+        if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
+            raise DataError(
+                f"similarity compares rows: expected [n, feature] and [m, feature], "
+                f"got {list(first.shape)} and {list(second.shape)}"
+            )
+        return nn.functional.normalize(first, dim=-1) @ nn.functional.normalize(second, dim=-1).T
 
     @property
     def device(self) -> torch.device:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from gridloom.core.errors import ConfigError, DataError, UnknownNameError
-from gridloom.grid.axes import CHANNEL, data_dims, is_latitude, numeric_variables, spatial_dims, time_dim
+from gridloom.grid.axes import CHANNEL, data_dims, is_latitude, is_longitude, numeric_variables, spatial_dims, time_dim
 from gridloom.grid.normalize import Normalizer, fit_normalizer
 from gridloom.grid.pad import pad_to_windows
 from gridloom.grid.read import open_grid
@@ -117,7 +117,11 @@ def open_fields(path: str | xr.Dataset, variables: Sequence[str] = (), *, label:
                 f"variables must share their dimensions: {names[0]!r} has {first}, {name!r} has {dataset[name].dims}; "
                 f"choose with --data.variables"
             )
-    return _south_first(dataset[list(names)], first[-2:])
+    chosen = dataset[list(names)]
+    rows, columns = map(str, first[-2:]) if len(first) > 1 else ("", "")
+    if rows and is_longitude(chosen, rows) and is_latitude(chosen, columns):
+        chosen = chosen.transpose(..., columns, rows)  # a model sees the world the same way up in every file
+    return _south_first(chosen, chosen[names[0]].dims[-2:])
 
 
 def _south_first(dataset: xr.Dataset, dims: Sequence[Hashable]) -> xr.Dataset:
