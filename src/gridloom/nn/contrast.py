@@ -45,23 +45,8 @@ def info_nce(
     return (losses[0] + losses[1]) / 2
 
 
-class _Gather(torch.autograd.Function):
-    """Samples of all processes, in the order of their ranks; gradients go back to where the samples came from."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, mine: Tensor) -> Tensor:
-        parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, mine.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
-        summed = gradients[0].contiguous()
-        dist.all_reduce(summed)
-        count = len(summed) // dist.get_world_size()
-        return summed[dist.get_rank() * count : (dist.get_rank() + 1) * count]
-
-
 def _from_all(mine: Tensor) -> Tensor:
-    gathered: Tensor = _Gather.apply(mine)  # type: ignore[no-untyped-call]
-    return gathered
+    """Samples of all processes, in the order of their ranks; gradients go back to where the samples came from."""
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(mine.contiguous()))  # type: ignore[no-untyped-call]
