@@ -6,9 +6,11 @@ with its own value.
 
 from gridloom.evaluate.baselines.climatology import Climatology, SlotMean
 from gridloom.evaluate.baselines.interpolate import LinearInTime
+from gridloom.evaluate.baselines.kriging import OptimalInterpolation
 from gridloom.evaluate.baselines.patches import PatchPCA
 from gridloom.evaluate.baselines.pca import PCAReconstruction
 from gridloom.evaluate.baselines.persistence import Persistence
+from gridloom.evaluate.baselines.smooth import SmoothClimatology
 from gridloom.evaluate.baselines.tiles import BlockMean, MeanField
 
 __all__ = [
@@ -16,8 +18,10 @@ __all__ = [
     "Climatology",
     "LinearInTime",
     "MeanField",
+    "OptimalInterpolation",
     "PCAReconstruction",
     "PatchPCA",
     "Persistence",
     "SlotMean",
+    "SmoothClimatology",
 ]
