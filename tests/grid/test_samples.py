@@ -23,6 +23,7 @@ FIGURES = {
     "ostia": ("surface_temperature", (54, 18, 432), 0.26427, 289.15234, 304.35043, "K"),
     "a1b": ("air_temperature", (240, 37, 49), 0.0, 257.31882, 306.07330, "K"),
     "e1": ("air_temperature", (240, 37, 49), 0.0, 257.31882, 303.84369, "K"),
+    "ssta": ("sst", (50, 18, 30), 1 / 6, -2.33316, 4.31539, "K"),
 }
 
 
@@ -61,7 +62,7 @@ def test_installed_samples_can_be_looked_at(name):
     assert not any("gap" in note or "unsorted" in note or "duplicate" in note for note in diagnosis.notes)
 
 
-@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"faces", "ostia"}))
+@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"faces", "ostia", "ssta"}))
 def test_samples_are_cut_into_windows_of_32(name):
     parts = prepare_grid(GridConfig(path=name, window=(32, 32)), seed=0)
     assert all(len(parts.windows[part]) for part in ("train", "validation", "test"))
@@ -114,6 +115,34 @@ def test_the_scenarios_part_in_2000():
     different = (first != second).any(["latitude", "longitude"])
     assert int(first["time"].dt.year[different.values][0]) == 2000
     assert float((first - second)[-1].mean()) > 2
+
+
+def test_ssta_has_one_january_for_each_winter_and_land_that_stays():
+    data = open_sample("ssta")
+    assert data["time"].dtype.kind == "M" and data["time"].dt.year.values.tolist() == list(range(1963, 2013))
+    assert (data["time"].dt.month == 1).all() and data["time"].dt.day.isin([15, 16]).all()
+    missing = data["sst"].isnull()
+    assert (missing == missing[0]).all()
+    assert data["latitude"].values[[0, -1]].tolist() == [-22.5, 62.5]
+    assert data["longitude"].values[[0, -1]].tolist() == [117.5, 262.5]
+
+
+def test_ssta_holds_the_great_el_ninos():
+    central = (
+        open_sample("ssta")["sst"].sel(latitude=slice(-5, 5), longitude=slice(190, 240)).mean(("latitude", "longitude"))
+    )
+    warmest = central["time"].dt.year.values[np.argsort(-central.values)[:2]]
+    assert sorted(warmest.tolist()) == [1983, 1998]
+
+
+def test_water_is_small_hydrology_that_needs_nothing():
+    data = open_sample("water")
+    assert SAMPLES["water"].needs == ""
+    assert dict(data.sizes) == {"time": 1461, "y": 58, "x": 36, "place": 40, "attribute": 8}
+    observed = data["temperature"].notnull().any("time").values
+    assert observed.reshape(29, 2, 18, 2).any(axis=(1, 3)).sum() == 94
+    parts = prepare_grid(GridConfig(path="water", window=(32, 32), variables=("temperature",)), seed=0)
+    assert all(len(parts.windows[part]) for part in ("train", "validation", "test"))
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -9,7 +9,16 @@ import xarray as xr
 
 from gridloom.core.errors import DataError
 
-__all__ = ["read_digits", "read_disparity", "read_faces", "read_ostia", "read_own", "read_scenario", "read_textures"]
+__all__ = [
+    "read_digits",
+    "read_disparity",
+    "read_faces",
+    "read_ostia",
+    "read_own",
+    "read_scenario",
+    "read_textures",
+    "read_winters",
+]
 
 _DAYS_PER_MONTH = 30
 _TEXTURES = ("brick", "grass", "gravel")
@@ -112,6 +121,23 @@ def read_scenario(scenario: str) -> xr.Dataset:
         title=f"Yearly air temperature over North America, scenario {scenario}",
         source=f"Met Office Unified Model 6.05; iris-sample-data {scenario}_north_america",
     )  # fmt: skip
+
+
+def read_winters() -> xr.Dataset:
+    """Anomaly of sea-surface temperature in the Pacific, one mean for each winter; NaN on land.
+
+    A winter is November to March; its time is the middle, in January. The file states no units: anomalies of degrees
+    are kelvin.
+    """
+    path = _installed("eofs", "eofs", "examples/example_data/sst_ndjfm_anom.nc")
+    data = xr.load_dataset(path, engine="scipy").astype(np.float32)
+    data["sst"].attrs.update(units="K", cell_methods="time: mean")
+    for name in ("latitude", "longitude"):
+        del data[name].attrs["actual_range"]  # it is the globe's, of which this is a part
+    time = ("time", data["time"].values, data["time"].attrs | {"long_name": "middle of the winter, November to March"})
+    return _one_variable(data.assign_coords(time=time), "sst").assign_attrs(
+        title="Winter anomalies of sea-surface temperature in the Pacific", source="eofs sst_ndjfm_anom"
+    )
 
 
 def _one_variable(data: xr.Dataset, name: str) -> xr.Dataset:

@@ -9,6 +9,7 @@ import xarray as xr
 
 from gridloom.core.errors import UnknownNameError
 from gridloom.grid import sample_data
+from gridloom.grid.hydrology import hydrology
 
 __all__ = ["SAMPLES", "Sample", "open_sample"]
 
@@ -103,6 +104,22 @@ _LIST = (
         origin="Met Office Unified Model 6.05, scenario E1, in iris-sample-data",
         needs="samples",
         open=partial(sample_data.read_scenario, "E1"),
+    ),
+    Sample(
+        name="ssta",
+        summary="sea-surface temperature anomaly, 50 winters 1963 to 2012, Pacific, 18 x 30, 16.7 % missing",
+        license="terms of the data not stated; the package that holds it is GPL-3.0",
+        origin="example data of eofs (sst_ndjfm_anom); its file does not say which analysis it was made from",
+        needs="samples",
+        open=sample_data.read_winters,
+    ),
+    Sample(
+        name="water",
+        summary="made-up hydrology: 1461 days, 3 maps of 58 x 36, 2 series and 8 attributes of 40 places, with gaps",
+        license="Apache-2.0, as this package, which makes it",
+        origin="gridloom.grid.hydrology, seed 0",
+        needs="",
+        open=partial(hydrology, num_days=1461, height=58, width=36, num_places=40, patch=2),
     ),
 )
 
