@@ -1,6 +1,7 @@
 """Made-up water over land: rain, ground, warmth, evaporation and rivers that cause each other, with gaps."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -96,41 +97,38 @@ def hydrology(
     dates = _START + np.arange(-_SPIN_UP, num_days)
     weather = _weather(for_weather, terrain, dates)
     water = _water(terrain, catchments, weather, dates)
-    flow = _river(catchments, water)
-    evaporation = water.evaporation * (0.8 + 0.5 * catchments.attributes["forest"])
+    clouds, outages = _clouds(for_gaps, terrain, weather), _outages(for_gaps, num_days, num_places)
 
     first = slice(_SPIN_UP, None)
-    soil = water.soil[first] + _noise(for_noise, water.soil[first].shape, 0.008)
-    maps = {
-        "precipitation": (weather.rain[first] * _factors(for_noise, soil.shape, 0.15), "mm/day"),
-        "soil_moisture": (np.where(_clouds(for_gaps, terrain, weather)[first], np.nan, np.maximum(soil, 0)), "m3 m-3"),
-        "temperature": (weather.temperature[first] + _noise(for_noise, soil.shape, 0.4), "degree_Celsius"),
-    }
-    series = {
-        "evaporation": evaporation[first] * _factors(for_noise, (num_days, num_places), 0.1),
-        "river_flow": np.where(
-            _outages(for_gaps, num_days, num_places), np.nan, flow[first] * _factors(for_noise, flow[first].shape, 0.08)
-        ),
+    maps, series = _observe(for_noise, weather, water, catchments)
+    maps["soil_moisture"][clouds] = np.nan
+    series["river_flow"][first][outages] = np.nan
+    units = {"precipitation": "mm/day", "soil_moisture": "m3 m-3", "temperature": "degree_Celsius"}
+    variables = {
+        name: (("time", "y", "x"), _on_grid(terrain, cells[first]), {"units": units[name]})
+        for name, cells in maps.items()
+    } | {
+        name: (("place", "time"), np.ascontiguousarray(values[first].T, dtype=np.float32), {"units": "mm/day"})
+        for name, values in series.items()
     }
     return xr.Dataset(
-        {name: (("time", "y", "x"), _on_grid(terrain, cells), {"units": unit}) for name, (cells, unit) in maps.items()}
-        | {
-            name: (("place", "time"), np.ascontiguousarray(values.T, dtype=np.float32), {"units": "mm/day"})
-            for name, values in series.items()
-        }
-        | {"static": (("place", "attribute"), static, {"units": "see attribute_units"})},
-        coords={
-            "time": dates[first].astype("datetime64[ns]"),
-            "y": ("y", terrain.latitude, {"units": "degrees_north", "standard_name": "latitude"}),
-            "x": ("x", terrain.longitude, {"units": "degrees_east", "standard_name": "longitude"}),
-            "place": np.arange(num_places),
-            "latitude": ("place", catchments.latitude, {"units": "degrees_north"}),
-            "longitude": ("place", catchments.longitude, {"units": "degrees_east"}),
-            "attribute": list(names),
-            "attribute_units": ("attribute", list(names.values())),
-        },
+        variables | {"static": (("place", "attribute"), static, {"units": "see attribute_units"})},
+        coords={"time": dates[first].astype("datetime64[ns]")} | _coordinates(terrain, catchments, names),
         attrs={"title": "Made-up water of an island", "source": f"gridloom hydrology, seed {seed}"},
     )
+
+
+def _coordinates(terrain: Terrain, catchments: Catchments, names: dict[str, str]) -> dict[str, Any]:
+    """All but time. Latitude and longitude are those of the places; y and x are degrees as well."""
+    return {
+        "y": ("y", terrain.latitude, {"units": "degrees_north", "standard_name": "latitude"}),
+        "x": ("x", terrain.longitude, {"units": "degrees_east", "standard_name": "longitude"}),
+        "place": np.arange(len(catchments.latitude)),
+        "latitude": ("place", catchments.latitude, {"units": "degrees_north"}),
+        "longitude": ("place", catchments.longitude, {"units": "degrees_east"}),
+        "attribute": list(names),
+        "attribute_units": ("attribute", list(names.values())),
+    }
 
 
 def _static(
@@ -259,6 +257,24 @@ def _river(catchments: Catchments, water: _Water) -> np.ndarray:
         quick, slow = quick - from_quick, slow - from_slow
         flow[day] = from_quick + from_slow
     return flow
+
+
+def _observe(
+    generator: np.random.Generator, weather: _Weather, water: _Water, catchments: Catchments
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What instruments make of it: maps as days by cells, series as days by places."""
+    maps = {
+        "precipitation": weather.rain * _factors(generator, weather.rain.shape, 0.15),
+        "soil_moisture": np.maximum(water.soil + _noise(generator, water.soil.shape, 0.008), 0),
+        "temperature": weather.temperature + _noise(generator, weather.temperature.shape, 0.4),
+    }
+    evaporation = water.evaporation * (0.8 + 0.5 * catchments.attributes["forest"])  # trees bring up more
+    flow = _river(catchments, water)
+    series = {
+        "evaporation": evaporation * _factors(generator, evaporation.shape, 0.1),
+        "river_flow": flow * _factors(generator, flow.shape, 0.08),
+    }
+    return maps, series
 
 
 def _clouds(generator: np.random.Generator, terrain: Terrain, weather: _Weather) -> np.ndarray:
