@@ -77,7 +77,8 @@ def hydrology(
         num_attributes: Static attributes. Of the eight that govern the water the first ones; those after the eighth are
             mixtures of them with noise, and govern nothing.
         patch: Side of a patch in cells; divides height and width.
-        seed: Other seeds give other land and other weather.
+        seed: Other seeds give other land and other weather. The same one gives the same to the bit on one machine;
+            processors of another kind may round differently.
 
     Returns:
         `precipitation` (mm/day), `soil_moisture` (m3 m-3) and `temperature` (degree_Celsius) on time, y and x;
