@@ -5,17 +5,22 @@ with its own value.
 """
 
 from gridloom.evaluate.baselines.climatology import Climatology, SlotMean
+from gridloom.evaluate.baselines.eof import DINEOF
 from gridloom.evaluate.baselines.interpolate import LinearInTime
 from gridloom.evaluate.baselines.kriging import OptimalInterpolation
 from gridloom.evaluate.baselines.patches import PatchPCA
 from gridloom.evaluate.baselines.pca import PCAReconstruction
 from gridloom.evaluate.baselines.persistence import Persistence
 from gridloom.evaluate.baselines.smooth import SmoothClimatology
+from gridloom.evaluate.baselines.spatial import LinearAnomalies, LinearInSpace
 from gridloom.evaluate.baselines.tiles import BlockMean, MeanField
 
 __all__ = [
+    "DINEOF",
     "BlockMean",
     "Climatology",
+    "LinearAnomalies",
+    "LinearInSpace",
     "LinearInTime",
     "MeanField",
     "OptimalInterpolation",

@@ -2,11 +2,12 @@
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float64
 
 from gridloom.evaluate.baselines.answer import answer_each, fill_rest, global_means
 from gridloom.evaluate.baselines.time_axis import along_time, next_known, previous_known, take
 
-__all__ = ["LinearInTime"]
+__all__ = ["LinearInTime", "line_in_time"]
 
 
 class LinearInTime:
@@ -30,14 +31,16 @@ class LinearInTime:
 
         def answer(name: str) -> xr.DataArray:
             def line(values: np.ndarray, times: np.ndarray) -> np.ndarray:
-                return fill_rest(_interpolate(values, times), means[name])
+                return fill_rest(line_in_time(values, times), means[name])
 
             return along_time(given, wanted, name, self.time_dim, line)
 
         return answer_each(wanted, answer)
 
 
-def _interpolate(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+def line_in_time(
+    values: Float64[np.ndarray, "time *cells"], times: Float64[np.ndarray, " time"]
+) -> Float64[np.ndarray, "time *cells"]:
     """Line between the neighbors in time; the one neighbor where there is only one; NaN where there is none."""
     previous, following = previous_known(values), next_known(values)
     before, after = take(values, previous), take(values, following)
