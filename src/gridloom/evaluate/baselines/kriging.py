@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from gridloom.core.errors import ConfigError, DataError
 from gridloom.evaluate.baselines.cubes import Axes, Cube, answer_cubes, hide_alike
-from gridloom.evaluate.baselines.smooth import smooth_climatology
+from gridloom.evaluate.baselines.smooth import SMOOTHINGS, smooth_climatology
 from gridloom.grid.splits import decorrelation_length
 
 __all__ = ["Covariance", "OptimalInterpolation", "fit_covariance", "krige"]
@@ -44,9 +44,6 @@ class Covariance:
             raise ConfigError(f"covariance: expected lengths above 0, sill and nugget not below, got {self}")
 
 
-_SMOOTHINGS = (None, 0.0, 1.0, 2.0, 4.0)
-
-
 class OptimalInterpolation:
     """Local simple kriging of anomalies (Gandin 1963; Cressie 1993, section 3.2) with scales fitted to what is given.
 
@@ -73,6 +70,8 @@ class OptimalInterpolation:
             covariance: Known scales; None fits them to each variable.
             seed: Of the fit.
         """
+        if neighbors < 1:
+            raise ConfigError(f"neighbors: expected 1 or more, got {neighbors}")
         self.time_dim, self.neighbors, self.hide = time_dim, neighbors, hide
         self.covariance, self.seed = covariance, seed
 
@@ -177,7 +176,7 @@ def fit_covariance(
     )
     best = start
     for factor in (2.0, 1.25):
-        best = min((replace(best, smoothing=radius) for radius in _SMOOTHINGS), key=trial.error)
+        best = min((replace(best, smoothing=radius) for radius in (None, *SMOOTHINGS)), key=trial.error)
         best = _descend(best, trial, factor)
     return replace(best, sill=trial.sill(best))
 
@@ -207,7 +206,7 @@ class _Trial:
         self._targets, self._axes, self._neighbors = targets, axes, neighbors
         self._anomalies: dict[float | None, np.ndarray] = {}
         self._truth: dict[float | None, np.ndarray] = {}
-        for smoothing in _SMOOTHINGS:
+        for smoothing in (None, *SMOOTHINGS):
             background = _background(kept, smoothing, axes)
             self._anomalies[smoothing] = kept - background
             self._truth[smoothing] = (values - background)[tuple(targets.T)]

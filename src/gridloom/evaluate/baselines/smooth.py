@@ -1,18 +1,24 @@
 """What is usual at a place and a time of the year, without the speckle of gaps."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float64
 
 from gridloom.core.errors import ConfigError
-from gridloom.evaluate.baselines.cubes import Axes, Cube, answer_cubes
+from gridloom.evaluate.baselines.cubes import Axes, Cube, answer_cubes, hide_alike
 
-__all__ = ["SmoothClimatology", "smooth_climatology", "smooth_in_space"]
+__all__ = ["SMOOTHINGS", "SmoothClimatology", "smooth_climatology", "smooth_in_space"]
 
 _PRIOR_OBSERVATIONS = 3.0
 """A harmonic of a cell with this many observations is drawn halfway to nought."""
+
+
+SMOOTHINGS = (0.0, 1.0, 2.0, 4.0)
+"""Radii that are tried, in cells. Few gaps and sharp fronts ask for small ones, many gaps for large ones."""
 
 
 class SmoothClimatology:
@@ -26,7 +32,7 @@ class SmoothClimatology:
         self,
         *,
         time_dim: str = "time",
-        radius: float = 1.0,
+        radius: float | None = None,
         harmonics: int = 2,
         period: float | None = None,
         trend: bool = False,
@@ -35,15 +41,16 @@ class SmoothClimatology:
 
         Args:
             time_dim: Dimension of time.
-            radius: Standard deviation of the blending in cells; 0 for none.
+            radius: Standard deviation of the blending in cells, 0 for none; None finds, for each variable, the one
+                that best predicts observed cells hidden in the shape of the gaps.
             harmonics: Of the cycle: 1 for a sine, 2 for one that need not be symmetric. Fewer are taken where the
                 steps of time are too long or the times too few; none of yearly data.
             period: Length of the cycle in the time coordinate's unit. By default a year for dates; numbers have none.
             trend: Whether a line in time is fitted too.
         """
-        if radius < 0 or harmonics < 0 or (period is not None and period <= 0):
+        if (radius or 0) < 0 or harmonics < 0 or (period is not None and period <= 0):
             raise ConfigError(
-                f"radius, harmonics and period: expected 0 or more, got {radius}, {harmonics} and {period}"
+                f"radius, harmonics, period: expected 0 or more (period above), got {radius}, {harmonics}, {period}"
             )
         self.time_dim, self.radius, self.harmonics = time_dim, radius, harmonics
         self.period, self.trend = period, trend
@@ -55,9 +62,18 @@ class SmoothClimatology:
     def background(self, cube: Cube) -> np.ndarray:
         """Climatology of one variable at all its cells."""
         axes = cube.axes if self.period is None else replace(cube.axes, period=self.period)
-        return smooth_climatology(
-            cube.values, axes=axes, harmonics=self.harmonics, trend=self.trend, radius=self.radius
-        )
+        fit = partial(smooth_climatology, axes=axes, harmonics=self.harmonics, trend=self.trend)
+        return fit(cube.values, radius=_best_radius(cube.values, fit) if self.radius is None else self.radius)
+
+
+def _best_radius(values: np.ndarray, fit: Callable[..., np.ndarray]) -> float:
+    """The radius with the smallest error at hidden cells, the larger of equals; 1 where nothing can be hidden."""
+    observed = np.isfinite(values)
+    hidden = hide_alike(observed, 0) if observed.any() else observed
+    if not hidden.any():
+        return 1.0
+    kept = np.where(hidden, np.nan, values)
+    return min(SMOOTHINGS[::-1], key=lambda radius: float(np.square(fit(kept, radius=radius) - values)[hidden].mean()))
 
 
 def smooth_climatology(
