@@ -14,6 +14,7 @@ from gridloom.evaluate.baselines.eof import choose_rank, fill_eof
 from gridloom.evaluate.baselines.kriging import Covariance, fit_covariance, krige
 from gridloom.evaluate.baselines.smooth import smooth_climatology, smooth_in_space
 from gridloom.grid.gaps import hide_blocks, hide_cells
+from gridloom.grid.samples import open_sample
 
 COVARIANCE = Covariance(time_length=2.0, y_length=3.0, x_length=1.5, sill=2.5, nugget=0.05)
 
@@ -247,6 +248,30 @@ def test_gap_baselines_never_see_what_is_asked_and_keep_the_form(baseline):
     assert answer["sst"].dims == wanted["sst"].dims and np.isfinite(answer["sst"].values).all()
     np.testing.assert_array_equal(answer["sst"][:, 0], answer["sst"][:, 1])
     assert np.square(answer["sst"][:, 0] - truth).values[hidden].mean() < 1.3 * truth.var()
+
+
+@pytest.mark.parametrize(("baseline", "known"), [(OptimalInterpolation(), 0.261), (DINEOF(), 0.327)])
+def test_winters_of_the_pacific_are_filled_as_well_as_is_known_or_better(baseline, known):
+    data = open_sample("ssta")[["sst"]]
+    hidden = hide_blocks(np.isfinite(data["sst"].values))
+    wanted = xr.Dataset({"sst": (data["sst"].dims, hidden)}, coords=data.coords)
+    answer = baseline.predict(data.where(~wanted), wanted)
+    assert np.sqrt(np.square(answer["sst"] - data["sst"]).values[hidden].mean()) < known
+
+
+@pytest.mark.parametrize("baseline", [OptimalInterpolation(), DINEOF(), LinearInSpace(), LinearAnomalies()])
+def test_times_that_were_not_given_are_answered(baseline):
+    given = dataset(gaussian_field(COVARIANCE, (8, 5, 6), seed=11), time=np.arange(8))
+    wanted = dataset(np.ones((2, 5, 6), dtype=bool), time=[8, 9])
+    answer = baseline.predict(given, wanted)["sst"]
+    assert answer["time"].values.tolist() == [8, 9] and np.abs(answer.values).max() < np.abs(given["sst"].values).max()
+
+
+@pytest.mark.parametrize("baseline", [OptimalInterpolation(), DINEOF()])
+def test_scales_cannot_be_found_without_observations(baseline):
+    given, wanted = question(np.zeros((3, 4, 5)), np.ones((3, 4, 5), dtype=bool))
+    with pytest.raises(DataError, match="expected observ"):
+        baseline.predict(given, wanted)
 
 
 def test_a_variable_without_space_is_refused():

@@ -10,7 +10,7 @@ from gridloom.grid.samples import open_sample
 
 @pytest.fixture(scope="module")
 def observed():
-    names = {"ostia": "surface_temperature", "a1b": "air_temperature"}
+    names = {"ostia": "surface_temperature", "a1b": "air_temperature", "ssta": "sst"}
     return {sample: np.isfinite(open_sample(sample)[name].values) for sample, name in names.items()}
 
 
@@ -38,6 +38,9 @@ def hide_40_percent(seen):
         ("ostia", hide_40_percent, "ccadcb9bebbc16a4"),
         ("a1b", hide_blocks, "9581e917d1ccd284"),
         ("a1b", hide_frames, "9d73146ff5329103"),
+        ("ssta", hide_blocks, "ab06cd771caa837b"),
+        ("ssta", hide_frames, "9369407611ec1785"),
+        ("ssta", hide_40_percent, "91f0a3c5ca64ee55"),
     ],
 )
 def test_masks_are_those_of_the_known_figures(observed, sample, hide, digest):
