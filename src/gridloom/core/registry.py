@@ -19,6 +19,7 @@ GROUP = "gridloom.systems"
 BUILT_IN = {
     "semantic": "gridloom.systems.semantic:SYSTEM",
     "energy": "gridloom.systems.energy:SYSTEM",
+    "crossmae": "gridloom.systems.crossmae:SYSTEM",
     "finetune": "gridloom.finetune:SYSTEM",
 }
 """Name and place of each built-in system; a new one is registered here."""

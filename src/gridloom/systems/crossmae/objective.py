@@ -1,0 +1,190 @@
+"""What crossmae learns from: hidden cells that were really observed.
+
+Each modality's loss is the mean over the hidden, observed cells of the whole batch, over all processes: sums and counts
+are added up before they are divided, so that ranks change nothing. (For a validation pass it is the mean of each
+sample.) Cells that were never observed are neither seen nor scored.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gridloom.core.batch import Batch, Step
+from gridloom.core.contracts import Objective
+from gridloom.core.random import uniform
+from gridloom.systems.crossmae.build import build_model, cut_of, share_of
+from gridloom.systems.crossmae.config import CrossMAEConfig
+from gridloom.systems.crossmae.decoder import Answer
+from gridloom.systems.crossmae.inputs import Inputs, read_inputs
+from gridloom.systems.crossmae.masking import choose_share, draw_masks, transplant
+from gridloom.systems.crossmae.multimodal import MultiModalEncoder
+from gridloom.systems.crossmae.patches import ImagePatches
+from gridloom.systems.crossmae.tokens import take_rows
+
+__all__ = ["Filled", "MaskedModeling", "time_axis_of"]
+
+_LEAST_LOG_VARIANCE = -10.0
+_LEAST_VARIANCE = 1e-6
+
+
+class Filled(NamedTuple):
+    """What the model says of the cells of one modality."""
+
+    correction: Tensor
+    """To be added to the background; the answer itself where there is none."""
+    spread: Tensor | None
+    """Standard deviation; None for a model without."""
+
+
+class MaskedModeling(Objective):
+    """The model with its masks and its loss, in normalized units (see `Calibration` for the buffers).
+
+    Attributes:
+        scale: Factor of the predicted standard deviation of each modality, found on validation cells.
+        blend: Share of the model's correction that is added to the background, found on validation cells.
+    """
+
+    may_skip_parameters = True  # a modality that no sample of a batch has
+
+    def __init__(self, config: CrossMAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = build_model(config)
+        self.patches = {name: cut_of(config, name) for name in config.modalities}
+        self.register_buffer("scale", torch.ones(len(config.modalities)))
+        self.register_buffer("blend", torch.ones(len(config.modalities)))
+
+    @property
+    def encoder(self) -> MultiModalEncoder:
+        """The part that is extracted."""
+        return self.model.encoder
+
+    def forward(self, batch: Batch) -> Step:
+        """Learn from every modality of the batch."""
+        inputs = read_inputs(batch, self.patches)
+        hidden, seen, targets, ask = self._hide(batch, inputs)
+        answers = self.model(inputs.values, hidden, valid=seen, static=inputs.static, contexts=inputs.contexts, ask=ask)
+        loss = torch.zeros(len(batch), device=batch.key.device)
+        metrics = {}
+        for name, answer in answers.items():
+            sums, squares, counts = self._errors(name, answer, inputs, targets[name])
+            loss = loss + self.config.modalities[name].weight * self._mean(sums, counts)
+            metrics[f"rmse_{name}"] = torch.sqrt(squares.detach() / counts.clamp(min=1))
+        return Step(loss=loss, metrics=metrics)
+
+    @torch.inference_mode()
+    def fill(self, batch: Batch, wanted: Mapping[str, Tensor]) -> dict[str, Filled]:
+        """Predict cells that were never observed, or are asked for otherwise.
+
+        Args:
+            batch: What may be seen.
+            wanted: Cells that are asked, by modality, shaped as its values.
+
+        Returns:
+            For each modality the correction (all of the answer where there is no background) and its standard
+            deviation, shaped as the values, 0 where nothing was asked; in the units of the batch.
+        """
+        inputs = read_inputs(batch, self.patches)
+        nothing = {name: torch.zeros_like(cells) for name, cells in inputs.has_data.items()}
+        ask = {name: self.patches[name].cut(cells).any(-1) for name, cells in wanted.items()}
+        answers = self.model(
+            inputs.values, nothing, valid=inputs.visible, static=inputs.static, contexts=inputs.contexts, ask=ask
+        )
+        found = {}
+        for name, answer in answers.items():
+            shape = inputs.values[name].shape
+            parts = [answer.mean.float()]
+            if answer.log_variance is not None:
+                parts.append(torch.exp(0.5 * answer.log_variance.float().clamp(min=_LEAST_LOG_VARIANCE)))
+            patches, times = self.patches[name], ask[name].shape[1]
+            steps = shape[time_axis_of(patches) + 1]
+            placed = [self.model.decoder(name).place(answer.asked, part, times) for part in parts]
+            joined = [patches.join(part, steps).reshape(shape) for part in placed]
+            found[name] = Filled(joined[0], joined[1] if len(joined) > 1 else None)
+        return found
+
+    def _hide(self, batch: Batch, inputs: Inputs) -> tuple[dict, dict, dict, dict]:
+        """Patches hidden from the encoder, cells it may see, cells to predict, and patches to predict."""
+        masking, key = self.config.masking, batch.key
+        if inputs.hidden is not None:
+            hidden = {name: torch.zeros_like(cells) for name, cells in inputs.has_data.items()}
+            seen = dict(inputs.visible)
+            targets = {name: inputs.valid[name] & ~seen[name] for name in seen}
+        else:
+            shares = {name: share_of(self.config, name) for name in self.patches}
+            layouts = {name: patches.layout for name, patches in self.patches.items()}
+            hidden, drawn = draw_masks(key, inputs.has_data, layouts, shares, masking.strategies, alpha=masking.alpha)
+            seen, targets = {}, {}
+            for name, patches in self.patches.items():
+                valid = inputs.valid[name]
+                if "gaps" in masking.strategies:
+                    chosen = drawn == masking.strategies.index("gaps")
+                    hidden[name] = hidden[name] & ~chosen[:, None, None]
+                    time_axis = 0 if isinstance(patches, ImagePatches) else 1
+                    moved = transplant(key, valid, name, time_axis=time_axis)
+                    moved = moved & chosen.reshape(-1, *(1,) * (valid.ndim - 1))
+                else:
+                    moved = torch.zeros_like(valid)
+                if masking.cells:
+                    moved = moved | (valid & (uniform(key, tuple(valid.shape[1:]), f"{name}.cells") < masking.cells))
+                steps = valid.shape[time_axis_of(patches) + 1]
+                covered = patches.join(hidden[name][..., None].expand(-1, -1, -1, patches.num_cells), steps)
+                covered = covered.reshape(valid.shape)
+                seen[name] = valid & ~moved
+                targets[name] = valid & (covered | moved)
+        ask = {name: self.patches[name].cut(cells).any(-1) for name, cells in targets.items()}
+        if masking.predict < 1 and self.training:
+            share = torch.full((len(batch),), masking.predict, device=key.device)
+            for name, patches_asked in ask.items():
+                ranks = uniform(key, tuple(patches_asked.shape[1:]), f"{name}.predict")
+                ask[name] = choose_share(ranks, patches_asked, share)
+        return hidden, seen, targets, ask
+
+    def _errors(self, name: str, answer: Answer, inputs: Inputs, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of the loss, sum of squared errors and number of cells, for each sample."""
+        patches, asked = self.patches[name], answer.asked
+        wanted = take_rows(patches.cut(targets).flatten(1, 2), asked.positions)
+        if asked.padding is not None:
+            wanted = wanted & ~asked.padding[..., None]
+        truth = take_rows(patches.cut(inputs.values[name]).flatten(1, 2), asked.positions)
+        known = inputs.contexts[name].known
+        if known is not None:
+            truth = truth - take_rows(patches.cut(known[..., 0]).flatten(1, 2), asked.positions)
+        if self.config.loss.normalize_patches:
+            truth = _normalized(truth, wanted)
+        mean = answer.mean.float()
+        squared = torch.where(wanted, mean - truth, torch.zeros((), device=mean.device)).square()
+        counts = wanted.flatten(1).sum(1)
+        if answer.log_variance is None:
+            error = squared
+        else:
+            log_variance = answer.log_variance.float().clamp(min=_LEAST_LOG_VARIANCE)
+            likelihood = 0.5 * (log_variance + squared * torch.exp(-log_variance))
+            error = torch.where(wanted, likelihood, torch.zeros((), device=mean.device))
+        return error.flatten(1).sum(1), squared.flatten(1).sum(1), counts
+
+    def _mean(self, sums: Tensor, counts: Tensor) -> Tensor:
+        """Each sample's part in the mean over the batch, times the number of samples."""
+        if not self.training:
+            return sums / counts.clamp(min=1)
+        total = torch.stack([counts.sum(), torch.full_like(counts.sum(), len(counts))])
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(total)
+        return sums * (total[1] / total[0].clamp(min=1))
+
+
+def time_axis_of(patches: object) -> int:
+    """Axis of time in a modality's values, without the batch."""
+    return 0 if isinstance(patches, ImagePatches) else 1
+
+
+def _normalized(truth: Tensor, wanted: Tensor) -> Tensor:
+    """Zero mean and unit (unbiased) variance over the wanted cells of each patch."""
+    count = wanted.sum(-1, keepdim=True)
+    zero = torch.zeros((), device=truth.device)
+    mean = torch.where(wanted, truth, zero).sum(-1, keepdim=True) / count.clamp(min=1)
+    variance = torch.where(wanted, truth - mean, zero).square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)
+    return (truth - mean) / torch.sqrt(variance + _LEAST_VARIANCE)

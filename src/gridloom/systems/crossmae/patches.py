@@ -1,0 +1,155 @@
+"""Patches: boxes of cells that become one token each, for images and for series."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from jaxtyping import Shaped
+from torch import Tensor
+from torch.nn import functional as F
+
+from gridloom.core.errors import ConfigError
+
+__all__ = ["ImagePatches", "Patches", "SeriesPatches"]
+
+
+@dataclass(frozen=True)
+class Patches(ABC):
+    """How a modality is cut into tokens: times by places, each with the same number of cells."""
+
+    @property
+    @abstractmethod
+    def num_places(self) -> int:
+        """Patches of one time."""
+
+    @property
+    @abstractmethod
+    def num_cells(self) -> int:
+        """Cells of a patch."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> tuple[int, int]:
+        """Rows and columns of the patches of one time; (places, 1) for series."""
+
+    @abstractmethod
+    def num_times(self, steps: int) -> int:
+        """Patches along a time axis of so many steps."""
+
+    @abstractmethod
+    def cut(self, values: Shaped[Tensor, "batch *dims"]) -> Shaped[Tensor, "batch times places cells"]:
+        """Cut into patches; what the last ones lack is 0 (False)."""
+
+    @abstractmethod
+    def join(self, cells: Shaped[Tensor, "batch times places cells"], steps: int) -> Shaped[Tensor, "batch *dims"]:
+        """Undo `cut` for so many time steps."""
+
+
+@dataclass(frozen=True)
+class ImagePatches(Patches):
+    """Fields [batch, time, height, width]; a patch has one time."""
+
+    height: int
+    """Cells down."""
+    width: int
+    """Cells across."""
+    patch: tuple[int, int]
+    """Cells of a patch, down and across."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be cut."""
+        if min(self.height, self.width, *self.patch) < 1:
+            raise ConfigError(
+                f"sizes and patches must be at least 1, got {self.height} x {self.width} cells, patch {self.patch}"
+            )
+
+    @property
+    def layout(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return math.ceil(self.height / self.patch[0]), math.ceil(self.width / self.patch[1])
+
+    @property
+    def num_places(self) -> int:
+        """Patches of a frame."""
+        return math.prod(self.layout)
+
+    @property
+    def num_cells(self) -> int:
+        """Cells of a patch."""
+        return math.prod(self.patch)
+
+    def num_times(self, steps: int) -> int:
+        """One for each frame."""
+        return steps
+
+    def cut(self, values: Shaped[Tensor, "batch time height width"]) -> Shaped[Tensor, "batch times places cells"]:
+        """Cut frames into patches, row by row."""
+        (rows, columns), (down, across) = self.layout, self.patch
+        missing = (columns * across - values.shape[3], rows * down - values.shape[2])
+        if any(missing):
+            values = F.pad(values, (0, missing[0], 0, missing[1]))
+        boxes = values.unflatten(3, (columns, across)).unflatten(2, (rows, down))
+        return boxes.transpose(3, 4).reshape(*values.shape[:2], rows * columns, down * across)
+
+    def join(
+        self, cells: Shaped[Tensor, "batch times places cells"], steps: int
+    ) -> Shaped[Tensor, "batch time height width"]:
+        """Put patches together to frames."""
+        (rows, columns), (down, across) = self.layout, self.patch
+        boxes = cells.unflatten(3, (down, across)).unflatten(2, (rows, columns)).transpose(3, 4)
+        return boxes.reshape(len(cells), steps, rows * down, columns * across)[..., : self.height, : self.width]
+
+
+@dataclass(frozen=True)
+class SeriesPatches(Patches):
+    """Series [batch, place, time] or [batch, place, time, feature]; a patch is one place over some steps."""
+
+    places: int
+    """Number of places."""
+    steps: int
+    """Time steps of a patch."""
+    features: int = 1
+    """Values of each place and time."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be cut."""
+        if min(self.places, self.steps, self.features) < 1:
+            raise ConfigError(
+                f"places, steps and features must be at least 1, got {self.places}, {self.steps}, {self.features}"
+            )
+
+    @property
+    def layout(self) -> tuple[int, int]:
+        """Places, one column."""
+        return self.places, 1
+
+    @property
+    def num_places(self) -> int:
+        """One patch for each place."""
+        return self.places
+
+    @property
+    def num_cells(self) -> int:
+        """Values of a patch."""
+        return self.steps * self.features
+
+    def num_times(self, steps: int) -> int:
+        """Patches along the time axis."""
+        return math.ceil(steps / self.steps)
+
+    def cut(self, values: Shaped[Tensor, "batch place time *feature"]) -> Shaped[Tensor, "batch times places cells"]:
+        """Cut series into patches."""
+        if values.ndim == 3:
+            values = values[..., None]
+        times = self.num_times(values.shape[2])
+        missing = times * self.steps - values.shape[2]
+        if missing:
+            values = F.pad(values, (0, 0, 0, missing))
+        return values.unflatten(2, (times, self.steps)).transpose(1, 2).flatten(3)
+
+    def join(
+        self, cells: Shaped[Tensor, "batch times places cells"], steps: int
+    ) -> Shaped[Tensor, "batch place time feature"]:
+        """Put patches together to series; the axis of features stays."""
+        series = cells.unflatten(3, (self.steps, self.features)).transpose(1, 2).flatten(2, 3)
+        return series[:, :, :steps]
