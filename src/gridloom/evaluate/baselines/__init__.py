@@ -6,6 +6,7 @@ with its own value.
 
 from gridloom.evaluate.baselines.climatology import Climatology, SlotMean
 from gridloom.evaluate.baselines.eof import DINEOF
+from gridloom.evaluate.baselines.gaussian import GaussianProcess
 from gridloom.evaluate.baselines.interpolate import LinearInTime
 from gridloom.evaluate.baselines.kriging import OptimalInterpolation
 from gridloom.evaluate.baselines.patches import PatchPCA
@@ -19,6 +20,7 @@ __all__ = [
     "DINEOF",
     "BlockMean",
     "Climatology",
+    "GaussianProcess",
     "LinearAnomalies",
     "LinearInSpace",
     "LinearInTime",

@@ -25,7 +25,7 @@ class Climate:
 
     def anomalies(self, values: Float64[np.ndarray, "time y x"]) -> Float64[np.ndarray, "time y x"]:
         """Deviations in terms of the spread; NaN stays."""
-        return (values - self.background) / np.where(self.spread > 0, self.spread, 1.0)
+        return np.asarray((values - self.background) / np.where(self.spread > 0, self.spread, 1.0))
 
 
 def describe_climate(

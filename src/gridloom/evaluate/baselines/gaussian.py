@@ -1,20 +1,21 @@
 """Exact Gaussian backgrounds: the best linear estimate from all observations in space and time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from itertools import product
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float64
 
-from gridloom.core.errors import ConfigError, DataError
+from gridloom.core.errors import DataError
 from gridloom.evaluate.baselines.climate import Climate, describe_climate
 from gridloom.evaluate.baselines.cubes import Axes, Cube, answer_cubes, hide_alike
 from gridloom.evaluate.baselines.separable import (
     Precision,
     SeparableCovariance,
-    Tile,
     apply,
+    apply_roots,
     cut_tiles,
     solve_hidden,
 )
@@ -22,8 +23,14 @@ from gridloom.grid.splits import decorrelation_length
 
 __all__ = ["GaussianProcess", "SeparableCovariance", "condition", "fit_separable"]
 
-_LOOSE = 0.05
-"""Relative residual of draws: their squares are averaged over a few, which is far cruder."""
+_FINER = 0.25
+"""Smoothing of the climatology of a filled field, as a part of that of a gappy one."""
+
+_KEPT = 16
+"""Tiles whose matrices are kept between the first and the second estimate."""
+
+_LOOSER = 10.0
+"""Tolerance of draws in terms of that of estimates: their squares are averaged over a few, which is far cruder."""
 
 
 class GaussianProcess:
@@ -88,7 +95,8 @@ def condition(
             come from: with n of them, each is off by a factor of about 1 +- 1 / sqrt(2 n), less what blending with
             neighbors takes away. 0 for none: the deviation of all missing cells is then that of the climate.
         seed: Of the draws.
-        tolerance: Relative residual at which an estimate is good enough; below 1e-4 all is done in float64.
+        tolerance: Relative residual at which an estimate is good enough, ten times that for a draw; below 1e-4 all is
+            done in float64.
 
     Returns:
         Estimates, and the standard deviations of an observation about them, in data units. Observed cells hold their
@@ -97,27 +105,25 @@ def condition(
     axes = axes or Axes()
     observed = np.isfinite(values)
     places = observed.any(axis=0) if wanted is None else observed.any(axis=0) | wanted.any(axis=0)
-    solver = _Solver(covariance, axes.steps_of(values), places, axes.periodic, tolerance)
+    solver = _Solver(covariance, axes.steps_of(values), places, periodic=axes.periodic, tolerance=tolerance)
     if climate is None:
         climate = _climate(values, covariance, axes)
-        if (~observed & places).any() and observed.any():
-            first = np.where(places, climate.background + climate.spread * solver.estimate(climate.anomalies(values)), np.nan)
-            smooth = replace(covariance, y_smoothing=covariance.y_smoothing / 3, x_smoothing=covariance.x_smoothing / 3)
-            again = _climate(first, smooth, axes).background
-            climate = Climate(background=again, spread=climate.spread)
+        first = climate.background + climate.spread * solver.estimate(climate.anomalies(values))
+        finer = _climate(np.where(places, first, np.nan), covariance, axes, part=_FINER).background
+        climate = Climate(background=finer, spread=climate.spread)
     mean = climate.background + climate.spread * solver.estimate(climate.anomalies(values))
     deviation = solver.deviation(observed, num_samples, seed) if num_samples else np.sqrt(covariance.variance)
     std = np.where(observed, 0.0, climate.spread * deviation)
     return np.where(observed, values, mean), std
 
 
-def _climate(values: np.ndarray, covariance: SeparableCovariance, axes: Axes) -> Climate:
-    """The climate that a covariance names."""
+def _climate(values: np.ndarray, covariance: SeparableCovariance, axes: Axes, *, part: float = 1.0) -> Climate:
+    """The climate that a covariance names, or with a part of its smoothing."""
     return describe_climate(
         values,
         axes=axes,
-        y_radius=covariance.y_smoothing,
-        x_radius=covariance.x_smoothing,
+        y_radius=part * covariance.y_smoothing,
+        x_radius=part * covariance.x_smoothing,
         trend=covariance.trend,
     )
 
@@ -126,12 +132,206 @@ class _Solver:
     """Conditions anomalies of one grid, tile by tile."""
 
     def __init__(
-        self, covariance: SeparableCovariance, steps: np.ndarray, places: np.ndarray, periodic: bool, tolerance: float
+        self,
+        covariance: SeparableCovariance,
+        steps: np.ndarray,
+        places: np.ndarray,
+        *,
+        periodic: bool,
+        tolerance: float,
     ) -> None:
-        self._covariance, self._steps = covariance, steps
+        self._covariance, self._steps, self._tolerance = covariance, steps, tolerance
         self._circle = places.shape[1] if periodic else 0
-        self._tolerance, self._dtype = tolerance, np.float64 if tolerance < 1e-4 else np.float32
         self._tiles = list(cut_tiles(places, len(steps), periodic=periodic))
         self._factors: dict[int, tuple[Precision, Precision]] = {}
-"""E
-"""
+
+    def estimate(self, anomalies: np.ndarray) -> np.ndarray:
+        """Observed anomalies, and the conditional means of the others; 0 at places of no tile."""
+        filled = np.nan_to_num(anomalies)
+        for number, tile in enumerate(self._tiles):
+            part = tile.take(anomalies)
+            hidden = np.isnan(part)
+            if (hidden & tile.core).any():
+                time, space = self._factor(number)
+                known = np.nan_to_num(part).astype(time.matrix.dtype)[None]
+                solved = solve_hidden(time, space, hidden, -apply(time, space, known), tolerance=self._tolerance)
+                tile.put(filled, np.where(hidden, solved[0], part))
+        return np.asarray(filled)
+
+    def deviation(self, observed: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
+        """Conditional standard deviations where nothing is observed; that of any anomaly at places of no tile.
+
+        With w from N(0, Q), the solution of Quu e = w_u has the covariance inv(Quu), which is what is sought.
+        """
+        variance = np.full(observed.shape, self._covariance.variance)
+        for number, tile in enumerate(self._tiles):
+            hidden = ~tile.take(observed)
+            if (hidden & tile.core).any():
+                time, space = self._factor(number)
+                generator = np.random.default_rng([seed, number])
+                white = generator.standard_normal((num_samples, *hidden.shape)).astype(time.matrix.dtype)
+                drawn = apply_roots(time, space, white)
+                errors = solve_hidden(time, space, hidden, drawn, tolerance=_LOOSER * self._tolerance)
+                square = np.zeros(observed.shape)
+                tile.put(square, np.square(errors, dtype=np.float64).mean(axis=0))
+                tile.put(variance, self._covariance.sill * tile.take(square))
+        return np.asarray(np.sqrt(variance))
+
+    def _factor(self, number: int) -> tuple[Precision, Precision]:
+        """Precisions over the times and the places of a tile; those of a few tiles are kept."""
+        if number not in self._factors:
+            if len(self._factors) >= _KEPT:
+                self._factors.pop(next(iter(self._factors)))
+            tile, dtype = self._tiles[number], np.float64 if self._tolerance < 1e-4 else np.float32
+            over_space = self._covariance.over_space(tile.y, tile.x, circle=self._circle)
+            over_time = self._covariance.over_time(self._steps[tile.times])
+            self._factors[number] = Precision(over_time, dtype), Precision(over_space, dtype)
+        return self._factors[number]
+
+
+def fit_separable(
+    values: Float64[np.ndarray, "time y x"],
+    *,
+    hide: Callable[[np.ndarray, int], np.ndarray] = hide_alike,
+    seed: int = 0,
+    axes: Axes | None = None,
+    windows: int = 3,
+) -> SeparableCovariance:
+    """Find the scales and the climatology that best predict observed cells that are hidden.
+
+    One number after another is doubled or halved, later changed by two fifths, as long as the error falls.
+
+    Args:
+        values: Data; NaN is missing.
+        hide: Takes the observed cells and a seed, returns those to hide; gap-shaped, as cells hidden one by one ask
+            for other scales.
+        seed: Of the hiding.
+        axes: Times, the period of the cycle, and whether x closes a circle.
+        windows: Parts of a larger grid, of some 1,300 places and 120 times each, that are tried.
+
+    Returns:
+        The covariance, its sill such that the squared errors are on average what it says.
+
+    Raises:
+        DataError: Too few observations to hide any and keep some.
+    """
+    axes = axes or Axes()
+    observed = np.isfinite(values)
+    hidden = hide(observed, seed) & observed if observed.any() else observed
+    if not hidden.any() or not (observed & ~hidden).any():
+        raise DataError(
+            f"expected observations to hide and others to keep, got {int(observed.sum())} of which "
+            f"{int(hidden.sum())} are hidden"
+        )
+    trial = _Trial(values, hidden, axes, windows)
+    best = SeparableCovariance(
+        y_length=2.0 * max(decorrelation_length(trial.sample, 1), 1),
+        x_length=2.0 * max(decorrelation_length(trial.sample, 2), 1),
+    )
+    for factor in (2.0, 1.4):
+        best = min((replace(best, trend=trend) for trend in (best.trend, not best.trend)), key=trial.error)
+        best = _descend(best, trial.error, factor)
+    return replace(best, sill=trial.sill(best))
+
+
+_MOVES = (
+    ("y_length", "x_length"),
+    ("y_smoothing", "x_smoothing"),
+    ("space_nugget",),
+    ("time_nugget",),
+    ("long_time",),
+    ("short_time",),
+    ("short_share",),
+    ("x_length",),
+    ("y_length",),
+    ("x_smoothing",),
+    ("y_smoothing",),
+)
+"""What is changed together, in this order."""
+
+_BOUNDS = {
+    "short_time": (0.1, 20.0),
+    "long_time": (0.5, 200.0),
+    "short_share": (0.02, 0.98),
+    "time_nugget": (1e-3, 1.0),
+    "space_nugget": (1e-3, 1.0),
+    "y_length": (0.5, 200.0),
+    "x_length": (0.5, 200.0),
+    "y_smoothing": (0.25, 16.0),
+    "x_smoothing": (0.25, 16.0),
+}
+
+
+def _descend(
+    best: SeparableCovariance, error: Callable[[SeparableCovariance], float], factor: float, rounds: int = 2
+) -> SeparableCovariance:
+    """Multiply or divide one number after another as long as that makes the error smaller."""
+    for _ in range(rounds):
+        before = best
+        for names in _MOVES:
+            for change in (factor, 1 / factor):
+                start = best
+                while error(tried := _moved(best, names, change)) < 0.999 * error(best):
+                    best = tried
+                if best != start:
+                    break
+        if best == before:
+            break
+    return best
+
+
+def _moved(covariance: SeparableCovariance, names: tuple[str, ...], change: float) -> SeparableCovariance:
+    """Change some numbers, within what can matter."""
+    record = asdict(covariance)
+    for name in names:
+        record[name] = float(np.clip(record[name] * change, *_BOUNDS[name]))
+    return SeparableCovariance(**record)
+
+
+class _Trial:
+    """Predicts hidden observations in a few parts of a grid, and remembers how well."""
+
+    def __init__(self, values: np.ndarray, hidden: np.ndarray, axes: Axes, windows: int) -> None:
+        self._parts: list[tuple[np.ndarray, np.ndarray, Axes]] = []
+        for time, y, x in _pick_windows(hidden, windows):
+            times = axes.times_of(values)[time]
+            whole = axes.periodic and x.stop - x.start == values.shape[2]
+            self._parts.append((values[time, y, x], hidden[time, y, x], replace(axes, times=times, periodic=whole)))
+        self._known: dict[SeparableCovariance, float] = {}
+        first, gaps, _ = self._parts[0]
+        self.sample = np.where(gaps, np.nan, first)
+
+    def error(self, covariance: SeparableCovariance) -> float:
+        """Root mean square error."""
+        if covariance not in self._known:
+            errors = [mean[gaps] - values[gaps] for values, gaps, mean, _ in self._answers(covariance, 0, 0.01)]
+            self._known[covariance] = float(np.sqrt(np.square(np.concatenate(errors)).mean()))
+        return self._known[covariance]
+
+    def sill(self, covariance: SeparableCovariance) -> float:
+        """Mean square error in terms of the variance that a sill of 1 promises."""
+        answers = list(self._answers(covariance, 16, 0.002))
+        square = sum(float(np.square(mean - values)[gaps].sum()) for values, gaps, mean, _ in answers)
+        promised = sum(float(np.square(std)[gaps].sum()) for _, gaps, _, std in answers)
+        return square / promised if promised else 1.0
+
+    def _answers(
+        self, covariance: SeparableCovariance, num_samples: int, tolerance: float
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        for values, gaps, axes in self._parts:
+            kept = np.where(gaps, np.nan, values)
+            mean, std = condition(kept, covariance, gaps, axes=axes, num_samples=num_samples, tolerance=tolerance)
+            yield values, gaps, mean, std
+
+
+def _pick_windows(hidden: np.ndarray, count: int) -> list[tuple[slice, slice, slice]]:
+    """Parts of the grid with many hidden cells, spread over it."""
+    times, height, width = hidden.shape
+    length, rows = min(times, 120), min(height, 36)
+    columns = min(width, 1300 // rows)
+    starts = [range(0, size - part + 1, part) for size, part in zip(hidden.shape, (length, rows, columns), strict=True)]
+    windows = [(slice(t, t + length), slice(y, y + rows), slice(x, x + columns)) for t, y, x in product(*starts)]
+    shares = [int(hidden[window].sum()) for window in windows]
+    full = [window for window, share in zip(windows, shares, strict=True) if share >= max(max(shares) / 2, 1)]
+    chosen = np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int)
+    return [full[number] for number in chosen]

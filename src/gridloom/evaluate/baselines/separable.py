@@ -1,19 +1,20 @@
 """A Gaussian process whose covariance is a product of one in time and one in space, conditioned on all observations.
 
-With K = Kt x Ks (Kronecker) the inverse is Q = inv(Kt) x inv(Ks), and what is hidden given what is observed has the mean
--inv(Quu) Quo z_o and the covariance inv(Quu) (Rue & Held 2005, theorem 2.3). Products with Q cost two small matrix
+With K = Kt x Ks (Kronecker) the inverse is Q = inv(Kt) x inv(Ks), and what is hidden given what is observed has the
+mean -inv(Quu) Quo z_o and the covariance inv(Quu) (Rue & Held 2005, theorem 2.3). Products with Q cost two small matrix
 products, so that conjugate gradients find the exact estimate from all observations, not only from the nearest ones.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
 from gridloom.core.errors import ConfigError
 
-__all__ = ["Precision", "SeparableCovariance", "Tile", "cut_tiles", "solve_hidden"]
+__all__ = ["Precision", "SeparableCovariance", "Tile", "apply", "apply_roots", "cut_tiles", "solve_hidden"]
 
 _LEAST_NUGGET = 1e-4
 """Part of the variance that keeps the matrices invertible."""
@@ -25,7 +26,7 @@ class SeparableCovariance:
 
     In time: short_share * exp(-|dt| / short_time) + (1 - short_share) * exp(-|dt| / long_time) + time_nugget * same.
     In space: exp(-sqrt((dy / y_length)^2 + (dx / x_length)^2)) + space_nugget * same. The covariance is `sill` times
-    their product. It is a record that JSON can hold: `SeparableCovariance(**dataclasses.asdict(covariance))` is the same.
+    their product. A record that JSON can hold: `SeparableCovariance(**dataclasses.asdict(covariance))` is the same.
     """
 
     short_time: float = 1.0
@@ -64,7 +65,7 @@ class SeparableCovariance:
         covariance = self.short_share * np.exp(-apart / self.short_time)
         covariance += (1 - self.short_share) * np.exp(-apart / self.long_time)
         covariance[np.diag_indices(len(steps))] += max(self.time_nugget, _LEAST_NUGGET)
-        return covariance
+        return np.asarray(covariance)
 
     def over_space(
         self, y: Int64[np.ndarray, " place"], x: Int64[np.ndarray, " place"], *, circle: int = 0
@@ -82,7 +83,7 @@ class SeparableCovariance:
             dx = np.sin(dx * (np.pi / circle)) * (circle / np.pi)
         covariance = np.exp(-np.hypot(dy / self.y_length, dx / self.x_length))
         covariance[np.diag_indices(len(y))] += max(self.space_nugget, _LEAST_NUGGET)
-        return covariance
+        return np.asarray(covariance)
 
     @property
     def variance(self) -> float:
@@ -146,7 +147,7 @@ def _spans(size: int, longest: int, *, circular: bool) -> Iterator[tuple[np.ndar
     margin = max(longest // 4, 1)
     count = -(-size // max(longest - 2 * margin, 1))
     edges = np.linspace(0, size, count + 1).round().astype(np.int64)
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         positions = np.arange(start - margin, stop + margin)
         if not circular:
             positions = positions[(positions >= 0) & (positions < size)]
@@ -203,7 +204,7 @@ def solve_hidden(
         scaled = weight * residual
         previous, norm = norm, np.einsum("ctp,ctp->c", residual, scaled)
         step = scaled + np.divide(norm, previous, out=np.zeros_like(norm), where=previous > 0)[:, None, None] * step
-    return solution
+    return np.asarray(solution)
 
 
 def apply(time: Precision, space: Precision, cells: Float[np.ndarray, "case time place"]) -> np.ndarray:
@@ -211,3 +212,10 @@ def apply(time: Precision, space: Precision, cells: Float[np.ndarray, "case time
     cases, times, places = cells.shape
     product: np.ndarray = time.matrix @ (cells.reshape(-1, places) @ space.matrix).reshape(cases, times, places)
     return product
+
+
+def apply_roots(time: Precision, space: Precision, cells: Float[np.ndarray, "case time place"]) -> np.ndarray:
+    """Turn white noise into draws from N(0, Q)."""
+    cases, times, places = cells.shape
+    drawn: np.ndarray = time.root.T @ (cells.reshape(-1, places) @ space.root).reshape(cases, times, places)
+    return drawn
