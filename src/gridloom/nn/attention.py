@@ -5,6 +5,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gridloom.core.errors import ConfigError
+
 __all__ = ["NORM_EPS", "CrossAttention", "CrossAttentionBlock", "Mlp", "SelfAttention", "SelfAttentionBlock", "attend"]
 
 NORM_EPS = 1e-6
@@ -43,7 +45,7 @@ def _heads(values: Tensor, num_heads: int) -> Tensor:
 
 def _check_heads(dim: int, num_heads: int) -> None:
     if num_heads < 1 or dim % num_heads:
-        raise ValueError(f"the width {dim} must be a multiple of the number of heads, got {num_heads}")
+        raise ConfigError(f"the width {dim} must be a multiple of the number of heads, got {num_heads}")
 
 
 class CrossAttention(nn.Module):

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gridloom.core.errors import ConfigError
+
 __all__ = ["sine_cosine", "sine_cosine_2d"]
 
 
@@ -21,8 +23,9 @@ def sine_cosine(positions: Float[Tensor, " length"], dim: int, *, longest: float
         [length, dim].
     """
     if dim < 2 or dim % 2:
-        raise ValueError(f"dim must be a multiple of 2, got {dim}")
-    rates = torch.exp(-math.log(longest) * torch.arange(dim // 2, dtype=torch.float64) / (dim // 2))
+        raise ConfigError(f"dim must be a multiple of 2, got {dim}")
+    numbers = torch.arange(dim // 2, dtype=torch.float64, device=positions.device)
+    rates = torch.exp(-math.log(longest) * numbers / (dim // 2))
     angles = positions.double()[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
@@ -36,7 +39,7 @@ def sine_cosine_2d(rows: int, columns: int, dim: int) -> Float[Tensor, "places d
         dim: Width, a multiple of 4.
     """
     if dim < 4 or dim % 4:
-        raise ValueError(f"dim must be a multiple of 4, got {dim}")
+        raise ConfigError(f"dim must be a multiple of 4, got {dim}")
     down = sine_cosine(torch.arange(rows, dtype=torch.float32), dim // 2)
     across = sine_cosine(torch.arange(columns, dtype=torch.float32), dim // 2)
     both = [down[:, None].expand(-1, columns, -1), across[None].expand(rows, -1, -1)]
