@@ -191,10 +191,11 @@ class PatchDecoder(nn.Module):
         """Self-attention over what is visible and what is asked, in one sequence; answers are those of the asked."""
         seen = self.of_context(tokens)
         padding = mask_info["padding_mask"]
-        if visible is not None:  # one token for all: it stands at each visible position
+        if visible is not None:  # one token for all: it stands at each visible position; those of attributes follow
             shown = where_true(visible.flatten(1))
-            seen = seen + self._position(shown, mask_info, context)
-            padding = shown.mask()
+            stands = seen[:, :1] + self._position(shown, mask_info, context)
+            seen = torch.cat([stands, seen[:, 1:]], dim=1)
+            padding = torch.cat([shown.mask(), padding[:, 1:]], dim=1)
         else:
             here = Chosen(mask_info["positions"], None)
             seen = seen + self._position(here, mask_info, context)

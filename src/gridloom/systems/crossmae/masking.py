@@ -92,8 +92,11 @@ def dirichlet_shares(
 
     draws = uniform(key, (num_modalities,), "dirichlet", dtype=torch.float64).cpu().numpy()
     gamma = np.maximum(gammaincinv(alpha, np.clip(draws, 1e-12, 1 - 1e-12)), 1e-300)
-    dealt = torch.from_numpy(gamma / gamma.sum(1, keepdims=True)).to(key.device)
-    return (1.0 - (dealt * num_modalities * visible).clamp(max=1.0)).float()
+    budget = num_modalities * visible
+    dealt = np.minimum(budget * gamma / gamma.sum(1, keepdims=True), 1.0)
+    room = 1.0 - dealt  # what one modality cannot take goes to the others
+    dealt += (budget - dealt.sum(1, keepdims=True)) * room / np.maximum(room.sum(1, keepdims=True), 1e-300)
+    return torch.from_numpy(1.0 - dealt).clamp(0.0, 1.0).float().to(key.device)
 
 
 def draw_masks(
@@ -111,7 +114,7 @@ def draw_masks(
         key: Keys of the samples; each draws its own strategy.
         has_data: Patches with an observed cell, by modality.
         layouts: Rows and columns of the patches.
-        shares: Share to hide, by modality.
+        shares: Share to hide, by modality; one that is not named stays visible under every strategy.
         strategies: Which to draw from, equally often.
         alpha: Of the strategy `dirichlet`.
 
@@ -119,10 +122,10 @@ def draw_masks(
         Masks by modality, and the number in `strategies` that each sample drew.
     """
     drawn = (uniform(key, (), "strategy") * len(strategies)).long().clamp(max=len(strategies) - 1)
-    names = list(has_data)
+    names = [name for name in has_data if name in shares]
     hidden_share = {name: torch.full((len(key),), shares[name], device=key.device) for name in names}
-    if "dirichlet" in strategies:
-        mean = 1.0 - sum(shares.values()) / len(shares)
+    if "dirichlet" in strategies and names:
+        mean = 1.0 - sum(shares[name] for name in names) / len(names)
         dealt = dirichlet_shares(key, len(names), mean, alpha)
         chosen = drawn == strategies.index("dirichlet")
         for place, name in enumerate(names):
@@ -131,9 +134,8 @@ def draw_masks(
         which = (uniform(key, (), "modality") * len(names)).long().clamp(max=len(names) - 1)
         chosen = drawn == strategies.index("modality")
         for place, name in enumerate(names):
-            whole = chosen & (which == place)
-            hidden_share[name] = torch.where(whole, torch.ones_like(hidden_share[name]), hidden_share[name])
-    masks = {}
+            hidden_share[name] = hidden_share[name].masked_fill(chosen & (which == place), 1.0)
+    masks = {name: torch.zeros_like(patches) for name, patches in has_data.items()}
     for name in names:
         times = has_data[name].shape[1]
         ranks = torch.stack([STRATEGIES[kind](key, times, layouts[name], name) for kind in strategies])

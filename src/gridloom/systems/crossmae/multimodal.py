@@ -376,7 +376,9 @@ class MultiModalMAE(nn.Module):
         return answers
 
     def _visible(self, name: str, values: Tensor, patch_mask: Tensor, valid: Mapping[str, Tensor] | None) -> Tensor:
-        known = torch.isfinite(values) if valid is None or name not in valid else valid[name]
+        known = torch.isfinite(values)
+        if valid is not None and name in valid:
+            known = known & valid[name]
         observed: Tensor = self.modalities[name].patches.cut(known).any(-1)
         return observed & ~patch_mask
 

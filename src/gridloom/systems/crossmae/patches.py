@@ -2,13 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from gridloom.core.errors import ConfigError
+from gridloom.core.errors import ConfigError, DataError
 
 __all__ = ["ImagePatches", "Patches", "SeriesPatches"]
 
@@ -38,7 +39,11 @@ class Patches(ABC):
 
     @abstractmethod
     def cut(self, values: Shaped[Tensor, "batch *dims"]) -> Shaped[Tensor, "batch times places cells"]:
-        """Cut into patches; what the last ones lack is 0 (False)."""
+        """Cut into patches; what the last ones lack is 0 (False).
+
+        Raises:
+            DataError: Values of another size.
+        """
 
     @abstractmethod
     def join(self, cells: Shaped[Tensor, "batch times places cells"], steps: int) -> Shaped[Tensor, "batch *dims"]:
@@ -84,6 +89,7 @@ class ImagePatches(Patches):
 
     def cut(self, values: Shaped[Tensor, "batch time height width"]) -> Shaped[Tensor, "batch times places cells"]:
         """Cut frames into patches, row by row."""
+        _check(values.shape[2:], (self.height, self.width), "cells down and across")
         (rows, columns), (down, across) = self.layout, self.patch
         missing = (columns * across - values.shape[3], rows * down - values.shape[2])
         if any(missing):
@@ -141,6 +147,7 @@ class SeriesPatches(Patches):
         """Cut series into patches."""
         if values.ndim == 3:
             values = values[..., None]
+        _check((values.shape[1], *values.shape[3:]), (self.places, self.features), "places and features")
         times = self.num_times(values.shape[2])
         missing = times * self.steps - values.shape[2]
         if missing:
@@ -153,3 +160,8 @@ class SeriesPatches(Patches):
         """Put patches together to series; the axis of features stays."""
         series = cells.unflatten(3, (self.steps, self.features)).transpose(1, 2).flatten(2, 3)
         return series[:, :, :steps]
+
+
+def _check(found: Sequence[int], expected: tuple[int, int], what: str) -> None:
+    if tuple(found) != expected:
+        raise DataError(f"expected values of {expected[0]} x {expected[1]} {what}, got {' x '.join(map(str, found))}")

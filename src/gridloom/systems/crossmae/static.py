@@ -20,7 +20,7 @@ class StaticAttributes(nn.Module):
 
     Attributes of a sample, [batch, attribute], reach all of its tokens; attributes of places, [batch, place,
     attribute], those of that place. `token` puts one extra token for the sample, or one for each place, at the end.
-    Missing (NaN) attributes count as 0, the mean of normalized ones.
+    Missing (not finite) attributes count as 0, the mean of normalized ones.
 
     Args:
         static_dim: Number of attributes.
@@ -88,7 +88,7 @@ class StaticAttributes(nn.Module):
                 f"static: expected {list(shapes[0])} (one row for a sample) or {list(shapes[1])} (one for each place), "
                 f"got {list(static.shape)}"
             )
-        return torch.nan_to_num(static)
+        return torch.nan_to_num(static, posinf=0.0, neginf=0.0)
 
     def _of_tokens(self, told: Tensor, info: MaskInfo, num_places: int, pooled: bool) -> Tensor:
         """One row for each token: its sample's, or its place's."""

@@ -3,7 +3,7 @@
 from typing import NamedTuple, TypedDict
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 __all__ = ["Chosen", "MaskInfo", "length_buckets", "padding_or_none", "scatter_rows", "take_rows", "where_true"]
@@ -50,8 +50,8 @@ def where_true(chosen: Bool[Tensor, "batch positions"]) -> Chosen:
 
 
 def take_rows(
-    rows: Float[Tensor, "batch positions size"], positions: Int64[Tensor, "batch length"]
-) -> Float[Tensor, "batch length size"]:
+    rows: Shaped[Tensor, "batch positions size"], positions: Int64[Tensor, "batch length"]
+) -> Shaped[Tensor, "batch length size"]:
     """Rows at these positions of the same sample."""
     size, length = rows.shape[:2]
     start = torch.arange(size, device=rows.device)[:, None] * length
