@@ -114,13 +114,14 @@ class MaskedModeling(Objective):
             seen = dict(inputs.visible)
             targets = {name: inputs.valid[name] & ~seen[name] for name in seen}
         else:
-            shares = {name: share_of(self.config, name) for name in self.patches}
+            learnt = [name for name, modality in self.config.modalities.items() if modality.target]
+            shares = {name: share_of(self.config, name) for name in learnt}
             layouts = {name: patches.layout for name, patches in self.patches.items()}
             hidden, drawn = draw_masks(key, inputs.has_data, layouts, shares, masking.strategies, alpha=masking.alpha)
             seen, targets = {}, {}
             for name, patches in self.patches.items():
                 valid = inputs.valid[name]
-                if "gaps" in masking.strategies:
+                if name in shares and "gaps" in masking.strategies:
                     chosen = drawn == masking.strategies.index("gaps")
                     hidden[name] = hidden[name] & ~chosen[:, None, None]
                     time_axis = 0 if isinstance(patches, ImagePatches) else 1
@@ -128,7 +129,7 @@ class MaskedModeling(Objective):
                     moved = moved & chosen.reshape(-1, *(1,) * (valid.ndim - 1))
                 else:
                     moved = torch.zeros_like(valid)
-                if masking.cells:
+                if name in shares and masking.cells:
                     moved = moved | (valid & (uniform(key, tuple(valid.shape[1:]), f"{name}.cells") < masking.cells))
                 steps = valid.shape[time_axis_of(patches) + 1]
                 covered = patches.join(hidden[name][..., None].expand(-1, -1, -1, patches.num_cells), steps)
@@ -137,16 +138,22 @@ class MaskedModeling(Objective):
                 targets[name] = valid & (covered | moved)
         ask = {name: self.patches[name].cut(cells).any(-1) for name, cells in targets.items()}
         if masking.predict < 1 and self.training:
-            share = torch.full((len(batch),), masking.predict, device=key.device)
             for name, patches_asked in ask.items():
+                one = 1.0 / patches_asked.flatten(1).sum(1).clamp(min=1)  # never none of those that there are
+                share = one.clamp(min=masking.predict)
                 ranks = uniform(key, tuple(patches_asked.shape[1:]), f"{name}.predict")
                 ask[name] = choose_share(ranks, patches_asked, share)
         return hidden, seen, targets, ask
 
     def _errors(self, name: str, answer: Answer, inputs: Inputs, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum of the loss, sum of squared errors and number of cells, for each sample."""
+        """Sum of the loss, sum of squared errors and number of cells, for each sample.
+
+        Where a share of the patches is asked, they stand for all: the sums grow by one over that share.
+        """
         patches, asked = self.patches[name], answer.asked
-        wanted = take_rows(patches.cut(targets).flatten(1, 2), asked.positions)
+        every = patches.cut(targets).flatten(1, 2)
+        grown = every.any(-1).sum(1) / (~asked.mask()).sum(1).clamp(min=1)
+        wanted = take_rows(every, asked.positions)
         if asked.padding is not None:
             wanted = wanted & ~asked.padding[..., None]
         truth = take_rows(patches.cut(inputs.values[name]).flatten(1, 2), asked.positions)
@@ -157,14 +164,13 @@ class MaskedModeling(Objective):
             truth = _normalized(truth, wanted)
         mean = answer.mean.float()
         squared = torch.where(wanted, mean - truth, torch.zeros((), device=mean.device)).square()
-        counts = wanted.flatten(1).sum(1)
         if answer.log_variance is None:
             error = squared
         else:
             log_variance = answer.log_variance.float().clamp(min=_LEAST_LOG_VARIANCE)
             likelihood = 0.5 * (log_variance + squared * torch.exp(-log_variance))
             error = torch.where(wanted, likelihood, torch.zeros((), device=mean.device))
-        return error.flatten(1).sum(1), squared.flatten(1).sum(1), counts
+        return grown * error.flatten(1).sum(1), grown * squared.flatten(1).sum(1), every.flatten(1).sum(1)
 
     def _mean(self, sums: Tensor, counts: Tensor) -> Tensor:
         """Each sample's part in the mean over the batch, times the number of samples."""
