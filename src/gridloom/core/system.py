@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from gridloom.core.contracts import Encoder, Objective, Predictor, Prepared, Task
+from gridloom.core.contracts import Encoder, Objective, Predictor, Prepared, Source, Task
 from gridloom.core.errors import ConfigError
 from gridloom.core.score import Score
 from gridloom.core.settings import RunConfig
@@ -101,6 +101,11 @@ class System(Generic[C]):
         initialize: Sets in an untrained objective what comes from elsewhere (pretrained weights, statistics of the
             training part), once before the first step; not when a run goes on, nor when an artifact is loaded, since
             weights and buffers then come from there. None if there is nothing to set.
+        complete: Sets in a trained objective what can only be known after training (how far its spread can be trusted,
+            on the validation part), before the artifact is written. None if there is nothing to set.
+        encode_source: Cuts any dataset into what the encoder takes: (configuration, normalizer's record, dataset, cells
+            between windows by dimension or None) to (dataset, windows, source). None where that is windows of one
+            field.
         encoder: Builds the untrained encoder; its weights are those of `objective.encoder`. None if the system has
             none.
         predictor: Makes a trained model answer questions.
@@ -118,6 +123,8 @@ class System(Generic[C]):
     prepare: Callable[[C], Prepared]
     objective: Callable[[C], Objective]
     initialize: Callable[[Objective, C, Prepared], None] | None = None
+    complete: Callable[[Objective, C, Prepared], None] | None = None
+    encode_source: Callable[[C, Mapping[str, Any], Dataset, Any], tuple[Dataset, Any, Source]] | None = None
     encoder: Callable[[C], Encoder] | None = None
     predictor: Callable[[Trained[C]], Predictor] | None = None
     baselines: Mapping[str, Callable[[C, Dataset], Predictor | None]] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Encoding whole datasets: every window, with its coordinates."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,8 +9,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from gridloom.core.batch import Field
-from gridloom.core.contracts import FieldSpec
+from gridloom.core.batch import Batch, Field
+from gridloom.core.contracts import FieldSpec, Source
 from gridloom.core.errors import DataError
 from gridloom.encoders.arrays import scale_by_own_range
 from gridloom.encoders.fingerprint import fingerprint
@@ -39,9 +40,36 @@ def encode_dataset(
     precision: Precision = "fp32",
 ) -> xr.DataArray:
     """Encode every window of a dataset; see `SemanticEncoder.encode_dataset`."""
-    name, spec = encoder._one_field("a dataset")
     if isinstance(data, xr.DataArray):
         data = data.to_dataset(name=data.name or "variable")
+    cut = encoder._system.encode_source
+    if cut is not None:
+        if window is not None:
+            raise DataError("this encoder takes windows of the size it was trained on; leave window out")
+        dataset, windows, source = cut(encoder._config, encoder._normalizer_record, open_grid(data), stride)
+    else:
+        dataset, windows, source = _one_field_source(encoder, data, stride, window)
+    embeddings = np.empty((len(source), encoder.latent_dim), dtype=np.float32)
+    missing = np.empty(len(source), dtype=np.float32)
+    for part in _parts(len(source), batch_size):
+        batch = source.collate(list(range(part.start, part.stop)), 0)
+        if encoder.normalizer is None:
+            ranged = {name: _by_own_range(field) for name, field in batch.fields.items()}
+            batch = replace(batch, fields=ranged)
+        embeddings[part] = encoder._encode_quietly(batch, precision).float().cpu().numpy()
+        missing[part] = _missing_share(batch, encoder)
+    embeddings[missing == 1.0] = np.nan
+    return _with_coordinates(dataset, windows, embeddings, missing, encoder)
+
+
+def _one_field_source(
+    encoder: "SemanticEncoder",
+    data: xr.Dataset | str | Path,
+    stride: Mapping[str, int] | tuple[int, int] | None,
+    window: tuple[int, int] | None,
+) -> tuple[xr.Dataset, Windows, Source]:
+    """Windows of the one field that most encoders take."""
+    name, spec = encoder._one_field("a dataset")
     dataset = _open(data, spec)
     variables = spec.variables or tuple(str(variable) for variable in dataset.data_vars)
     if len(variables) != encoder.input_channels:
@@ -61,16 +89,14 @@ def encode_dataset(
         field=name,
         keep_dims=dims,
     )
-    embeddings = np.empty((len(source), encoder.latent_dim), dtype=np.float32)
-    missing = np.empty(len(source), dtype=np.float32)
-    for part in _parts(len(source), batch_size):
-        batch = source.collate(list(range(part.start, part.stop)), 0)
-        if encoder.normalizer is None:
-            batch = batch.with_field(name, _by_own_range(batch.fields[name]))
-        embeddings[part] = encoder._encode_quietly(batch, precision).float().cpu().numpy()
-        missing[part] = 1.0 - batch.fields[name].valid.flatten(1).float().mean(1).numpy()
-    embeddings[missing == 1.0] = np.nan
-    return _with_coordinates(dataset, windows, embeddings, missing, encoder)
+    return dataset, windows, source
+
+
+def _missing_share(batch: Batch, encoder: "SemanticEncoder") -> np.ndarray:
+    """Share of the cells of the trained variables that are missing, for each window."""
+    fields = [batch.fields[name] for name, spec in encoder.encoder.inputs.fields.items() if spec.variables]
+    parts = [field.valid.expand_as(field.values).flatten(1) for field in fields or batch.fields.values()]
+    return 1.0 - torch.cat(parts, dim=1).float().mean(1).numpy()
 
 
 def _open(data: xr.Dataset | str | Path, spec: FieldSpec) -> xr.Dataset:

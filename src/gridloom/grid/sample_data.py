@@ -16,6 +16,7 @@ __all__ = [
     "read_ostia",
     "read_own",
     "read_scenario",
+    "read_scenarios",
     "read_textures",
     "read_winters",
 ]
@@ -121,6 +122,19 @@ def read_scenario(scenario: str) -> xr.Dataset:
         title=f"Yearly air temperature over North America, scenario {scenario}",
         source=f"Met Office Unified Model 6.05; iris-sample-data {scenario}_north_america",
     )  # fmt: skip
+
+
+def read_scenarios() -> xr.Dataset:
+    """The two scenarios side by side, as the variables `a1b` and `e1`: paired modalities."""
+    names = {"a1b": "A1B", "e1": "E1"}
+    data = {name: read_scenario(scenario)["air_temperature"] for name, scenario in names.items()}
+    return xr.Dataset(
+        data,
+        attrs={
+            "title": "Yearly air temperature over North America, scenarios A1B and E1",
+            "source": "Met Office Unified Model 6.05; iris-sample-data A1B_north_america and E1_north_america",
+        },
+    )
 
 
 def read_winters() -> xr.Dataset:

@@ -106,6 +106,14 @@ _LIST = (
         open=partial(sample_data.read_scenario, "E1"),
     ),
     Sample(
+        name="a1b-e1",
+        summary="a1b and e1 side by side, two variables, 240 years x 37 x 49; equal to the bit until 1999",
+        license="Open Government Licence (British Crown copyright 2018)",
+        origin="Met Office Unified Model 6.05, scenarios A1B and E1, in iris-sample-data",
+        needs="samples",
+        open=sample_data.read_scenarios,
+    ),
+    Sample(
         name="ssta",
         summary="sea-surface temperature anomaly, 50 winters 1963 to 2012, Pacific, 18 x 30, 16.7 % missing",
         license="terms of the data not stated; the package that holds it is GPL-3.0",

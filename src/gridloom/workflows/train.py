@@ -189,6 +189,8 @@ def _train_and_finish(
     )
     scores: list[Score] = []
     if outcome.stopped_by is None and peers.is_first:
+        if system.complete is not None:
+            system.complete(objective.eval(), config, prepared)
         trained = Trained(config=config, objective=objective.eval(), normalizer=prepared.normalizer)
         save = functools.partial(
             write_artifact,

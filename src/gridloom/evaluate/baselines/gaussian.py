@@ -29,9 +29,6 @@ _FINER = 0.25
 _KEPT = 16
 """Tiles whose matrices are kept between the first and the second estimate."""
 
-_LOOSER = 10.0
-"""Tolerance of draws in terms of that of estimates: their squares are averaged over a few, which is far cruder."""
-
 
 class GaussianProcess:
     """Simple kriging from all observations at once under a separable covariance that is fitted to what is given.
@@ -77,11 +74,11 @@ def condition(
     climate: Climate | None = None,
     num_samples: int = 8,
     seed: int = 0,
-    tolerance: float = 2e-3,
+    tolerance: float = 0.01,
 ) -> tuple[Float64[np.ndarray, "time y x"], Float64[np.ndarray, "time y x"]]:
     """Estimate missing cells from all observations.
 
-    Grids of more than some 2,000 places are solved in overlapping tiles. Places that are never observed (land) take no
+    Grids of more than some 1,200 places are solved in overlapping tiles. Places that are never observed (land) take no
     part unless they are wanted.
 
     Args:
@@ -95,8 +92,7 @@ def condition(
             come from: with n of them, each is off by a factor of about 1 +- 1 / sqrt(2 n), less what blending with
             neighbors takes away. 0 for none: the deviation of all missing cells is then that of the climate.
         seed: Of the draws.
-        tolerance: Relative residual at which an estimate is good enough, ten times that for a draw; below 1e-4 all is
-            done in float64.
+        tolerance: Relative residual at which an estimate is good enough; below 1e-4 all is done in float64.
 
     Returns:
         Estimates, and the standard deviations of an observation about them, in data units. Observed cells hold their
@@ -108,13 +104,12 @@ def condition(
     solver = _Solver(covariance, axes.steps_of(values), places, periodic=axes.periodic, tolerance=tolerance)
     if climate is None:
         climate = _climate(values, covariance, axes)
-        first = climate.background + climate.spread * solver.estimate(climate.anomalies(values))
+        first = climate.background + climate.spread * solver.solve(climate.anomalies(values))[0]
         finer = _climate(np.where(places, first, np.nan), covariance, axes, part=_FINER).background
         climate = Climate(background=finer, spread=climate.spread)
-    mean = climate.background + climate.spread * solver.estimate(climate.anomalies(values))
-    deviation = solver.deviation(observed, num_samples, seed) if num_samples else np.sqrt(covariance.variance)
-    std = np.where(observed, 0.0, climate.spread * deviation)
-    return np.where(observed, values, mean), std
+    filled, variance = solver.solve(climate.anomalies(values), num_samples, seed)
+    mean = np.where(observed, values, climate.background + climate.spread * filled)
+    return mean, np.where(observed, 0.0, climate.spread * np.sqrt(variance))
 
 
 def _climate(values: np.ndarray, covariance: SeparableCovariance, axes: Axes, *, part: float = 1.0) -> Climate:
@@ -145,37 +140,29 @@ class _Solver:
         self._tiles = list(cut_tiles(places, len(steps), periodic=periodic))
         self._factors: dict[int, tuple[Precision, Precision]] = {}
 
-    def estimate(self, anomalies: np.ndarray) -> np.ndarray:
-        """Observed anomalies, and the conditional means of the others; 0 at places of no tile."""
-        filled = np.nan_to_num(anomalies)
+    def solve(self, anomalies: np.ndarray, num_samples: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Observed anomalies with the conditional means of the others, and the conditional variances.
+
+        With w from N(0, Q), the solution of Quu e = w_u has the covariance inv(Quu): its squares are averaged. Places
+        of no tile have mean 0 and, as all cells without samples, the variance of any anomaly.
+        """
+        filled, variance = np.nan_to_num(anomalies), np.full(anomalies.shape, self._covariance.variance)
         for number, tile in enumerate(self._tiles):
             part = tile.take(anomalies)
             hidden = np.isnan(part)
-            if (hidden & tile.core).any():
-                time, space = self._factor(number)
-                known = np.nan_to_num(part).astype(time.matrix.dtype)[None]
-                solved = solve_hidden(time, space, hidden, -apply(time, space, known), tolerance=self._tolerance)
-                tile.put(filled, np.where(hidden, solved[0], part))
-        return np.asarray(filled)
-
-    def deviation(self, observed: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
-        """Conditional standard deviations where nothing is observed; that of any anomaly at places of no tile.
-
-        With w from N(0, Q), the solution of Quu e = w_u has the covariance inv(Quu), which is what is sought.
-        """
-        variance = np.full(observed.shape, self._covariance.variance)
-        for number, tile in enumerate(self._tiles):
-            hidden = ~tile.take(observed)
-            if (hidden & tile.core).any():
-                time, space = self._factor(number)
-                generator = np.random.default_rng([seed, number])
-                white = generator.standard_normal((num_samples, *hidden.shape)).astype(time.matrix.dtype)
-                drawn = apply_roots(time, space, white)
-                errors = solve_hidden(time, space, hidden, drawn, tolerance=_LOOSER * self._tolerance)
-                square = np.zeros(observed.shape)
-                tile.put(square, np.square(errors, dtype=np.float64).mean(axis=0))
-                tile.put(variance, self._covariance.sill * tile.take(square))
-        return np.asarray(np.sqrt(variance))
+            if not (hidden & tile.core).any():
+                continue
+            time, space = self._factor(number)
+            known = np.nan_to_num(part).astype(time.matrix.dtype)[None]
+            white = np.random.default_rng([seed, number]).standard_normal((num_samples, *part.shape))
+            drawn = apply_roots(time, space, white.astype(known.dtype))
+            right = np.concatenate([-apply(time, space, known), drawn])
+            solved = solve_hidden(time, space, hidden, right, tolerance=self._tolerance)
+            tile.put(filled, np.where(hidden, solved[0], part))
+            if num_samples:
+                square = np.square(solved[1:], dtype=np.float64).mean(axis=0)
+                tile.put(variance, self._covariance.sill * square)
+        return filled, variance
 
     def _factor(self, number: int) -> tuple[Precision, Precision]:
         """Precisions over the times and the places of a tile; those of a few tiles are kept."""
@@ -195,7 +182,7 @@ def fit_separable(
     hide: Callable[[np.ndarray, int], np.ndarray] = hide_alike,
     seed: int = 0,
     axes: Axes | None = None,
-    windows: int = 3,
+    windows: int = 6,
 ) -> SeparableCovariance:
     """Find the scales and the climatology that best predict observed cells that are hidden.
 
@@ -207,7 +194,7 @@ def fit_separable(
             for other scales.
         seed: Of the hiding.
         axes: Times, the period of the cycle, and whether x closes a circle.
-        windows: Parts of a larger grid, of some 1,300 places and 120 times each, that are tried.
+        windows: Parts of a larger grid, of some 900 places and 120 times each, that are tried.
 
     Returns:
         The covariance, its sill such that the squared errors are on average what it says.
@@ -304,13 +291,13 @@ class _Trial:
     def error(self, covariance: SeparableCovariance) -> float:
         """Root mean square error."""
         if covariance not in self._known:
-            errors = [mean[gaps] - values[gaps] for values, gaps, mean, _ in self._answers(covariance, 0, 0.01)]
+            errors = [mean[gaps] - values[gaps] for values, gaps, mean, _ in self._answers(covariance, 0, 0.03)]
             self._known[covariance] = float(np.sqrt(np.square(np.concatenate(errors)).mean()))
         return self._known[covariance]
 
     def sill(self, covariance: SeparableCovariance) -> float:
         """Mean square error in terms of the variance that a sill of 1 promises."""
-        answers = list(self._answers(covariance, 16, 0.002))
+        answers = list(self._answers(covariance, 16, 0.01))
         square = sum(float(np.square(mean - values)[gaps].sum()) for values, gaps, mean, _ in answers)
         promised = sum(float(np.square(std)[gaps].sum()) for _, gaps, _, std in answers)
         return square / promised if promised else 1.0
@@ -327,8 +314,8 @@ class _Trial:
 def _pick_windows(hidden: np.ndarray, count: int) -> list[tuple[slice, slice, slice]]:
     """Parts of the grid with many hidden cells, spread over it."""
     times, height, width = hidden.shape
-    length, rows = min(times, 120), min(height, 36)
-    columns = min(width, 1300 // rows)
+    length, rows = min(times, 120), min(height, 30)
+    columns = min(width, 900 // rows)
     starts = [range(0, size - part + 1, part) for size, part in zip(hidden.shape, (length, rows, columns), strict=True)]
     windows = [(slice(t, t + length), slice(y, y + rows), slice(x, x + columns)) for t, y, x in product(*starts)]
     shares = [int(hidden[window].sum()) for window in windows]

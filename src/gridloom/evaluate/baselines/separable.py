@@ -19,6 +19,9 @@ __all__ = ["Precision", "SeparableCovariance", "Tile", "apply", "apply_roots", "
 _LEAST_NUGGET = 1e-4
 """Part of the variance that keeps the matrices invertible."""
 
+_LIFT = 1e-5
+"""Part that is added to the diagonal of a preconditioner."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeparableCovariance:
@@ -113,7 +116,7 @@ class Tile:
 
 
 def cut_tiles(
-    places: Bool[np.ndarray, "y x"], num_times: int, *, periodic: bool, most_places: int = 2000, most_times: int = 400
+    places: Bool[np.ndarray, "y x"], num_times: int, *, periodic: bool, most_places: int = 1200, most_times: int = 400
 ) -> Iterator[Tile]:
     """Cut a grid into tiles: one where it is small, else overlapping ones whose cores make up the grid.
 
@@ -155,15 +158,15 @@ def _spans(size: int, longest: int, *, circular: bool) -> Iterator[tuple[np.ndar
 
 
 class Precision:
-    """Inverse of a covariance matrix, and draws from the normal distribution that has the inverse as covariance."""
+    """Inverse of a covariance matrix, and a root of it."""
 
     def __init__(self, covariance: Float64[np.ndarray, "size size"], dtype: type[np.floating]) -> None:
-        """Factorize in float64, keep in `dtype`."""
+        """Factorize in float64, multiply in `dtype`."""
         from scipy.linalg import lapack
 
         root, _ = lapack.dtrtri(np.linalg.cholesky(covariance), lower=1)
-        self.root = np.tril(root).astype(dtype)
         self.matrix: np.ndarray = (root.T @ root).astype(dtype)
+        self.root: np.ndarray = root.astype(dtype)
 
 
 def solve_hidden(
@@ -175,7 +178,10 @@ def solve_hidden(
     tolerance: float,
     iterations: int = 200,
 ) -> Float[np.ndarray, "case time place"]:
-    """Solve Quu z = right at the hidden cells by conjugate gradients, preconditioned by the diagonal.
+    """Solve Quu z = right at the hidden cells by conjugate gradients, preconditioned by what one time has for itself.
+
+    Within a time the places are solved exactly, as neighbors determine each other almost; the rounds are for what
+    times have to do with each other.
 
     Args:
         time: Precision over time.
@@ -185,33 +191,53 @@ def solve_hidden(
         tolerance: Ends the rounds when the (preconditioned) residual is this part of what it was.
         iterations: Most rounds.
     """
-    diagonal = np.outer(np.diag(time.matrix), np.diag(space.matrix))
-    mask = hidden.astype(right.dtype)
-    weight = mask / diagonal
-    residual = right * mask
+    blocks = _Blocks(time, space, hidden, right.dtype)
+    residual = right * hidden
     solution = np.zeros_like(residual)
-    step = weight * residual
+    step = blocks.solve(residual)
     norm = np.einsum("ctp,ctp->c", residual, step)
     enough = tolerance**2 * norm
     for _ in range(iterations):
         if (norm <= enough).all():
             break
-        moved = apply(time, space, step) * mask
+        moved = apply(time, space, step) * hidden
         curvature = np.einsum("ctp,ctp->c", step, moved)
         length = np.divide(norm, curvature, out=np.zeros_like(norm), where=curvature > 0)[:, None, None]
         solution += length * step
         residual -= length * moved
-        scaled = weight * residual
+        scaled = blocks.solve(residual)
         previous, norm = norm, np.einsum("ctp,ctp->c", residual, scaled)
         step = scaled + np.divide(norm, previous, out=np.zeros_like(norm), where=previous > 0)[:, None, None] * step
-    return np.asarray(solution)
+    return solution
+
+
+class _Blocks:
+    """The blocks of Quu on its diagonal, one for each time, ready to be solved nearly: that is enough for a hint."""
+
+    def __init__(self, time: Precision, space: Precision, hidden: np.ndarray, dtype: np.dtype) -> None:
+        from scipy.linalg import get_lapack_funcs
+
+        factorize, self._solve = get_lapack_funcs(("potrf", "potrs"), dtype=dtype)
+        self._blocks: list[tuple[int, np.ndarray, np.ndarray]] = []
+        for number in np.flatnonzero(hidden.any(axis=1)):
+            places = np.flatnonzero(hidden[number])
+            block = time.matrix[number, number] * space.matrix[np.ix_(places, places)]
+            block[np.diag_indices(len(places))] *= 1 + _LIFT  # rounding must not make it indefinite
+            self._blocks.append((int(number), places, factorize(block.T, overwrite_a=1)[0]))
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """Solve each time by itself, [case, time, place]."""
+        solved = np.zeros_like(right)
+        for number, places, factor in self._blocks:
+            solved[:, number, places] = self._solve(factor, right[:, number, places].T)[0].T
+        return np.asarray(solved)
 
 
 def apply(time: Precision, space: Precision, cells: Float[np.ndarray, "case time place"]) -> np.ndarray:
     """Multiply by Q: inv(Kt) z inv(Ks)."""
     cases, times, places = cells.shape
-    product: np.ndarray = time.matrix @ (cells.reshape(-1, places) @ space.matrix).reshape(cases, times, places)
-    return product
+    product = time.matrix @ (cells.reshape(-1, places) @ space.matrix).reshape(cases, times, places)
+    return np.asarray(product)
 
 
 def apply_roots(time: Precision, space: Precision, cells: Float[np.ndarray, "case time place"]) -> np.ndarray:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from gridloom.core.errors import ConfigError
 from gridloom.core.settings import RunConfig
+from gridloom.evaluate.baselines.kriging import Covariance
+from gridloom.evaluate.baselines.separable import SeparableCovariance
 from gridloom.systems.crossmae.masking import Strategy
 from gridloom.systems.crossmae.multimodal import Fusion
 from gridloom.systems.crossmae.static import StaticMode
@@ -13,6 +15,7 @@ from gridloom.systems.crossmae.static import StaticMode
 __all__ = [
     "Architecture",
     "BackgroundConfig",
+    "BackgroundFit",
     "CrossMAEConfig",
     "DataConfig",
     "LossConfig",
@@ -185,6 +188,18 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackgroundFit:
+    """What the backgrounds of one modality have found in the training cells."""
+
+    kriging: Covariance | None = None
+    """Scales of local kriging."""
+    gaussian: SeparableCovariance | None = None
+    """Scales of the Gaussian process."""
+    eof_rank: int = 0
+    """Number of empirical orthogonal functions."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackgroundConfig:
     """Estimates that the model starts from, where data are few: it then learns what they leave.
 
@@ -195,6 +210,13 @@ class BackgroundConfig:
     """Which; the first is what the model's answer is added to. None: the model starts from nothing."""
     folds: int = 16
     """Draws of gaps."""
+    fitted: Mapping[str, BackgroundFit] = field(default_factory=dict)
+    """What was found, by modality; filled in from the data."""
+
+    def __post_init__(self) -> None:
+        """Refuse no draws."""
+        if self.folds < 1:
+            raise ConfigError(f"background.folds must be at least 1, got {self.folds}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,5 +246,7 @@ class CrossMAEConfig(RunConfig):
                 f"the loss is a mean over the hidden cells of a whole batch: train.accumulate must be 1, "
                 f"got {self.train.accumulate}; lower train.batch_size instead"
             )
+        if self.background.kinds and self.data.split == "time":
+            raise ConfigError("a background needs data.split cells: it is computed from what is around the gaps")
         if self.background.kinds and self.loss.normalize_patches:
             raise ConfigError("loss.normalize_patches and a background do not go together; leave one of them out")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,18 +12,28 @@ import xarray as xr
 from gridloom.core.contracts import Prepared, Task
 from gridloom.core.errors import UnknownNameError
 from gridloom.core.random import window_keys
-from gridloom.grid.normalize import Normalizer, fit_normalizer
+from gridloom.grid.normalize import Normalizer
 from gridloom.grid.splits import Splits
+from gridloom.grid.windows import Windows
 from gridloom.systems.crossmae.background import Background
 from gridloom.systems.crossmae.build import cut_of, share_of
 from gridloom.systems.crossmae.config import CrossMAEConfig
 from gridloom.systems.crossmae.fields import Fields, open_modalities
-from gridloom.systems.crossmae.holdout import HeldOut, hide_gaps, hold_out_cells, observed_cells, split_time, without
+from gridloom.systems.crossmae.holdout import (
+    HeldOut,
+    fit_normalizers,
+    hide_gaps,
+    hold_out_cells,
+    observed_cells,
+    split_time,
+    without,
+)
 from gridloom.systems.crossmae.masking import draw_masks
+from gridloom.systems.crossmae.pad import pad_to_window
 from gridloom.systems.crossmae.patches import ImagePatches
 from gridloom.systems.crossmae.source import Fold, ModalSource, cut_modalities
 
-__all__ = ["FillPrepared", "prepare"]
+__all__ = ["FillPrepared", "encode_source", "prepare"]
 
 _FOLD_SEED = 100_000
 
@@ -46,7 +57,7 @@ def _by_cells(config: CrossMAEConfig, fields: Fields) -> FillPrepared:
     held_out = hold_out_cells(fields, config)
     training = without(fields, held_out.test, held_out.validation)
     asked = without(fields, held_out.test)
-    normalizer = _normalizer(training, config)
+    normalizer = fit_normalizers(training, config)
     background = Background(config, normalizer) if config.background.kinds else None
     folds = [partial(_fold, training, config, background, number) for number in range(config.background.folds)]
     validation = [partial(_validation_fold, training, held_out, background)]
@@ -129,7 +140,7 @@ def _static_variable(static: xr.Dataset, config: CrossMAEConfig) -> dict[str, xr
 def _by_time(config: CrossMAEConfig, fields: Fields) -> FillPrepared:
     splits = split_time(fields, config)
     parts = {part: _stretch(fields, splits, part) for part in splits.parts}
-    normalizer = _normalizer(parts["train"], config)
+    normalizer = fit_normalizers(parts["train"], config)
     sources = {
         part: ModalSource(
             fields,
@@ -194,11 +205,29 @@ def _window_masks(
     return found
 
 
-def _normalizer(fields: Fields, config: CrossMAEConfig) -> Normalizer:
-    """Fitted on the training part; static attributes are standardized over the places."""
-    steps = dict(fit_normalizer(fields.dataset, kinds=config.data.normalize).steps)
-    if fields.static is not None and fields.static.dims:
-        steps |= fit_normalizer(fields.static).steps
-    elif fields.static is not None:
-        steps |= {str(name): () for name in fields.static.data_vars}
-    return Normalizer(steps)
+def encode_source(
+    config: CrossMAEConfig,
+    normalizer: Mapping[str, Any],
+    data: xr.Dataset,
+    stride: Mapping[str, int] | tuple[int, int] | None,
+) -> tuple[xr.Dataset, Windows, ModalSource]:
+    """Cut any dataset into windows for the encoder.
+
+    Args:
+        config: Resolved configuration.
+        normalizer: The normalizer's record.
+        data: Dataset with the variables of the modalities.
+        stride: Cells between windows by dimension, or down and across; the window's size where nothing is said.
+    """
+    fields, _ = pad_to_window(open_modalities(data, config.data, config.modalities), config)
+    images = [name for name, modality in fields.modalities.items() if modality.kind == "image"]
+    dims = fields.dims(images[0]) if images else (fields.time,)
+    named = dict(zip(dims[-2:], stride, strict=False)) if isinstance(stride, tuple) else dict(stride or {})
+    steps = [named.get(dim, size) for dim, size in zip(dims, config.data.window, strict=False)]
+    windows = cut_modalities(fields, config, stride=steps)
+    known = Normalizer.from_json(normalizer)
+    folds = []
+    if config.background.kinds:
+        nothing = {name: np.zeros_like(observed_cells(fields, name)) for name in fields.modalities}
+        folds = [lambda: Fold(nothing, Background(config, known).estimate(fields))]
+    return fields.dataset, windows, ModalSource(fields, config, windows, known, folds=folds)

@@ -171,12 +171,14 @@ class PatchDecoder(nn.Module):
 
     def _cross(self, queries: Tensor, maps: list[Tensor], mask_info: MaskInfo, asked: Chosen) -> Tensor:
         padding = padding_or_none(mask_info["padding_mask"])
+        if self.mixing is None:
+            known = [maps[-1]] * len(self.layers)
+        else:
+            mixed = self.mixing(maps).unbind(-1)
+            known = [norm(one) for norm, one in zip(self.context_norms, mixed, strict=True)]
         x = queries
-        for number, layer in enumerate(self.layers):
-            known = maps[-1]
-            if self.mixing is not None:
-                known = self.context_norms[number](self.mixing.mix(maps, number))
-            x = layer(x, known, padding, asked.padding)
+        for layer, seen in zip(self.layers, known, strict=True):
+            x = layer(x, seen, padding, asked.padding)
         return x
 
     def _self(

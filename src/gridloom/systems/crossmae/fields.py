@@ -9,9 +9,9 @@ import xarray as xr
 from gridloom.core.errors import DataError, UnknownNameError
 from gridloom.grid.axes import check_time_axis, is_latitude, is_longitude, numeric_variables, time_dim
 from gridloom.grid.read import open_grid
-from gridloom.systems.crossmae.config import CrossMAEConfig, DataConfig, ModalityConfig
+from gridloom.systems.crossmae.config import DataConfig, ModalityConfig
 
-__all__ = ["Fields", "open_modalities", "resolve"]
+__all__ = ["Fields", "open_modalities"]
 
 
 @dataclass(frozen=True)
@@ -92,43 +92,6 @@ def open_modalities(
     turned = tuple(str(dim) for dim in ordered.dims if is_latitude(ordered, str(dim)) and _falls(ordered, str(dim)))
     ordered = ordered.isel({dim: slice(None, None, -1) for dim in turned})
     return Fields(ordered, time, told, static, turned)
-
-
-def resolve(config: CrossMAEConfig) -> CrossMAEConfig:
-    """Fill in modalities, sizes, windows and the number of static attributes from the data."""
-    fields = open_modalities(config.data.path, config.data, config.modalities)
-    images = [name for name, modality in fields.modalities.items() if modality.kind == "image"]
-    rows, columns = fields.modalities[images[0]].size if images else (1, 1)
-    for name in images:
-        if fields.modalities[name].size != (rows, columns):
-            raise DataError(
-                f"images of different sizes: {images[0]} has {rows} x {columns} cells, {name} has "
-                f"{fields.modalities[name].size}; bring them to one grid first"
-            )
-    axes = (fields.dataset.sizes[fields.time], rows, columns)
-    window = tuple(min(size, axis) or axis for size, axis in zip(config.data.window, axes, strict=True))
-    if len(images) < len(fields.modalities) and images and window[1:] != axes[1:]:
-        raise DataError(
-            f"windows in space need images alone, these data have series too; use --data.window {window[0]} 0 0"
-        )
-    stride = tuple(step or max(1, size // 2) for step, size in zip(config.data.stride, window, strict=True))
-    modalities = {
-        name: replace(modality, size=window[1:] if modality.kind == "image" else modality.size)
-        for name, modality in fields.modalities.items()
-    }
-    for name, modality in modalities.items():
-        known = config.modalities.get(name)
-        if known is not None and known.size not in ((0, 0), modality.size):
-            raise DataError(f"modality {name!r}: the configuration says {known.size} cells, the data {modality.size}")
-    static_dim = len(fields.static.data_vars) if fields.static is not None else 0
-    if config.static_dim not in (0, static_dim):
-        raise DataError(f"the configuration says {config.static_dim} static attributes, the data {static_dim}")
-    return replace(
-        config,
-        data=replace(config.data, window=window, stride=stride),  # type: ignore[arg-type]
-        modalities=modalities,
-        static_dim=static_dim,
-    )
 
 
 def _ordered(values: xr.DataArray, dataset: xr.Dataset, time: str) -> xr.DataArray:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from gridloom.systems.crossmae.config import CrossMAEConfig
 from gridloom.systems.crossmae.estimate import Estimate
 from gridloom.systems.crossmae.fields import Fields, open_modalities
 from gridloom.systems.crossmae.objective import MaskedModeling
+from gridloom.systems.crossmae.pad import pad_cells, pad_estimate, pad_to_window
 from gridloom.systems.crossmae.source import Fold, ModalSource, cut_modalities
 
 __all__ = ["STD", "Filler", "Stitched"]
@@ -72,7 +73,7 @@ class Filler:
             wanted: Boolean, the same variables.
         """
         fields = open_modalities(given, self.config.data, self.config.modalities)
-        asked = {name: self._asked(fields, wanted, name) for name in self.config.modalities}
+        asked = {name: self.asked(fields, wanted, name) for name in self.config.modalities}
         found: dict[str, tuple] = {}
         for place, (name, stitched) in enumerate(self.stitch(fields, asked).items()):
             blend, scale = (float(values[place]) for values in (self.objective.blend, self.objective.scale))
@@ -83,7 +84,7 @@ class Filler:
         ordered = {str(v): answers[v].transpose(*given[str(v).removesuffix(STD)].dims) for v in answers.data_vars}
         return xr.Dataset(ordered, attrs=given.attrs)
 
-    def _asked(self, fields: Fields, wanted: xr.Dataset, name: str) -> np.ndarray:
+    def asked(self, fields: Fields, wanted: xr.Dataset, name: str) -> np.ndarray:
         """Cells that are wanted, with the features of a series last."""
         variables = fields.variables(name)
         chosen = fields.like(xr.Dataset({v: wanted[v] for v in fields.dataset.data_vars}))
@@ -121,13 +122,15 @@ class Filler:
         if config.background.kinds:
             estimates = Background(config, self.normalizer).estimate(fields)
         nothing = {name: np.zeros(fields.dataset[fields.variables(name)[0]].shape, bool) for name in asked}
-        padded, inside = _padded(fields, config)
-        estimates = {n: _pad_estimate(estimate, inside, fields.dims(n)) for n, estimate in estimates.items()}
-        fold = Fold({name: _pad(cells, inside, fields.dims(name), False) for name, cells in nothing.items()}, estimates)
+        padded, inside = pad_to_window(fields, config)
+        estimates = {n: pad_estimate(estimate, inside, fields.dims(n)) for n, estimate in estimates.items()}
+        fold = Fold(
+            {name: pad_cells(cells, inside, fields.dims(name), False) for name, cells in nothing.items()}, estimates
+        )
         overlap = [max(1, size // 2) for size in config.data.window]
         windows = cut_modalities(padded, config, stride=overlap)
         source = ModalSource(padded, config, windows, self.normalizer, folds=[lambda: fold])
-        whole = {name: _pad(cells, inside, fields.dims(name), False) for name, cells in asked.items()}
+        whole = {name: pad_cells(cells, inside, fields.dims(name), False) for name, cells in asked.items()}
         sums = {name: _Sums(cells.shape, config.loss.kind == "nll") for name, cells in whole.items()}
         chosen = [i for i in range(len(windows)) if self._any_asked(padded, windows, i, whole)]
         for part in self._parts(chosen):
@@ -202,34 +205,3 @@ def _taper(fields: Fields, name: str, windows: Windows) -> np.ndarray:
     for axis in axes[1:]:
         weight = weight[..., None] * axis
     return weight if fields.modalities[name].kind == "image" else weight[..., None]
-
-
-def _padded(fields: Fields, config: CrossMAEConfig) -> tuple[Fields, Mapping[str, int]]:
-    """Missing cells at the end of axes that are shorter than a window; how long each of them was."""
-    images = [name for name, modality in fields.modalities.items() if modality.kind == "image"]
-    dims = fields.dims(images[0]) if images else (fields.time,)
-    sizes = dict(zip(dims, config.data.window, strict=False))
-    own = {str(dim): int(size) for dim, size in fields.dataset.sizes.items()}
-    longer = {dim: max(own[dim], sizes.get(dim, 0)) for dim in own}
-    if longer == own:
-        return fields, longer
-    index = {dim: np.minimum(np.arange(longer[dim]), own[dim] - 1) for dim in own if longer[dim] > own[dim]}
-    repeated = fields.dataset.isel(index)
-    changed = {}
-    for variable, values in repeated.data_vars.items():
-        inside = np.ones(values.shape, bool)
-        for axis, dim in enumerate(values.dims):
-            shape = [-1 if a == axis else 1 for a in range(values.ndim)]
-            inside &= (np.arange(values.sizes[dim]) < own[str(dim)]).reshape(shape)
-        changed[variable] = values.where(inside)
-    return replace(fields, dataset=repeated.assign(changed)), longer
-
-
-def _pad(cells: np.ndarray, longer: Mapping[str, int], dims: Sequence[str], value: bool | float) -> np.ndarray:
-    widths = [(0, longer[dim] - size) for dim, size in zip(dims, cells.shape, strict=False)]
-    widths += [(0, 0)] * (cells.ndim - len(widths))
-    return np.pad(cells, widths, constant_values=value) if any(after for _, after in widths) else cells
-
-
-def _pad_estimate(estimate: Estimate, longer: Mapping[str, int], dims: Sequence[str]) -> Estimate:
-    return Estimate(_pad(estimate.base, longer, dims, 0.0), estimate.scale, _pad(estimate.known, longer, dims, 0.0))

@@ -10,11 +10,12 @@ import xarray as xr
 
 from gridloom.core.errors import DataError
 from gridloom.grid.gaps import hide_blocks, hide_cells, hide_frames, mask_digest, transplant_gaps
+from gridloom.grid.normalize import Normalizer, fit_normalizer
 from gridloom.grid.splits import PARTS, Splits, decorrelation_length, split_blocks
 from gridloom.systems.crossmae.config import CrossMAEConfig
 from gridloom.systems.crossmae.fields import Fields
 
-__all__ = ["HeldOut", "hide_gaps", "hold_out_cells", "split_time", "without"]
+__all__ = ["HeldOut", "fit_normalizers", "hide_gaps", "hold_out_cells", "observed_cells", "split_time", "without"]
 
 _VALIDATION_SEED = 1000
 _MOST_COLUMNS = 512
@@ -109,3 +110,13 @@ def _columns(values: xr.DataArray, time: str) -> np.ndarray:
     flat = values.transpose(time, ...).values.reshape(values.sizes[time], -1)
     known = np.flatnonzero(np.isfinite(flat).any(0))
     return np.asarray(flat[:, known[:: max(1, len(known) // _MOST_COLUMNS)]])
+
+
+def fit_normalizers(fields: Fields, config: CrossMAEConfig) -> Normalizer:
+    """Fitted on the training part; static attributes are standardized over the places."""
+    steps = dict(fit_normalizer(fields.dataset, kinds=config.data.normalize).steps)
+    if fields.static is not None and fields.static.dims:
+        steps |= fit_normalizer(fields.static).steps
+    elif fields.static is not None:
+        steps |= {str(name): () for name in fields.static.data_vars}
+    return Normalizer(steps)

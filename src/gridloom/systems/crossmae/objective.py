@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from gridloom.core.batch import Batch, Step
 from gridloom.core.contracts import Objective
@@ -27,6 +27,7 @@ from gridloom.systems.crossmae.tokens import take_rows
 __all__ = ["Filled", "MaskedModeling", "time_axis_of"]
 
 _LEAST_LOG_VARIANCE = -10.0
+_FIRST_LOG_VARIANCE = -3.0
 _LEAST_VARIANCE = 1e-6
 
 
@@ -54,8 +55,19 @@ class MaskedModeling(Objective):
         self.config = config
         self.model = build_model(config)
         self.patches = {name: cut_of(config, name) for name in config.modalities}
+        if config.background.kinds:
+            self._start_from_background()
         self.register_buffer("scale", torch.ones(len(config.modalities)))
         self.register_buffer("blend", torch.ones(len(config.modalities)))
+
+    def _start_from_background(self) -> None:
+        """Begin without any correction, and with the variance that anomalies usually have beside a background."""
+        for name, modality in self.config.modalities.items():
+            if modality.kind == "image":
+                decoder = self.model.decoder(name)
+                nn.init.zeros_(decoder.head.weight)
+                if decoder.spread:
+                    nn.init.constant_(decoder.head.bias[decoder.patches.num_cells :], _FIRST_LOG_VARIANCE)
 
     @property
     def encoder(self) -> MultiModalEncoder:

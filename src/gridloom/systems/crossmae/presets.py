@@ -1,16 +1,30 @@
 """Presets of the crossmae system."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from gridloom.core.settings import TrainConfig
 from gridloom.systems.crossmae.config import (
+    BackgroundConfig,
     CrossMAEConfig,
     DataConfig,
     MaskingConfig,
+    ModalityConfig,
     ModelConfig,
 )
 
 __all__ = ["PRESETS"]
+
+_SMALL = ModelConfig(
+    dim=96,
+    image_depth=3,
+    num_heads=4,
+    decoder_dim=64,
+    decoder_depth=2,
+    decoder_heads=4,
+    image_patch=(3, 6),
+    dropout=0.05,
+)
 
 
 def default() -> CrossMAEConfig:
@@ -32,10 +46,47 @@ def tiny() -> CrossMAEConfig:
     )
 
 
+def ostia() -> CrossMAEConfig:
+    """Gaps in monthly sea-surface temperature, from a Gaussian process and what the model adds to it."""
+    return CrossMAEConfig(
+        data=DataConfig(path="ostia", window=(7, 18, 48), stride=(1, 0, 8)),
+        model=_SMALL,
+        background=BackgroundConfig(kinds=("gaussian", "eof"), folds=16),
+        train=TrainConfig(
+            steps=1200,
+            batch_size=8,
+            learning_rate=1e-3,
+            validate_every=100,
+            keep="best",
+            ema_decay=0.99,
+            checkpoint_every=400,
+        ),
+    )
+
+
+def a1b_e1() -> CrossMAEConfig:
+    """Two paired runs of a climate model: gaps in one are filled with the other in sight."""
+    return CrossMAEConfig(
+        data=DataConfig(path="a1b-e1", window=(7, 37, 49), stride=(1, 0, 0)),
+        modalities={"a1b": ModalityConfig(variables=("a1b",)), "e1": ModalityConfig(variables=("e1",), target=False)},
+        model=replace(_SMALL, fusion="cross", image_patch=(4, 5)),
+        background=BackgroundConfig(kinds=("gaussian", "eof"), folds=12),
+        train=TrainConfig(
+            steps=600,
+            batch_size=8,
+            learning_rate=1e-3,
+            validate_every=100,
+            keep="best",
+            ema_decay=0.99,
+            checkpoint_every=300,
+        ),
+    )
+
+
 def water() -> CrossMAEConfig:
     """Five modalities and static attributes of a made-up hydrology, the layout of the specification in small."""
     return CrossMAEConfig(
-        data=DataConfig(path="water", window=(30, 0, 0), stride=(5, 0, 0), split="time", normalize=("standard",)),
+        data=DataConfig(path="water", window=(10, 0, 0), stride=(3, 0, 0), split="time"),
         model=ModelConfig(
             dim=64,
             image_depth=2,
@@ -46,11 +97,17 @@ def water() -> CrossMAEConfig:
             decoder_heads=4,
             image_patch=(2, 2),
             vector_patch=5,
-            fusion="shared",
+            fusion="cross",
         ),
-        masking=MaskingConfig(share=0.4),
-        train=TrainConfig(steps=600, batch_size=4, learning_rate=1e-3, validate_every=200),
+        masking=MaskingConfig(share=0.75, predict=0.5),
+        train=TrainConfig(steps=600, batch_size=4, learning_rate=1e-3, validate_every=200, validate_windows=16),
     )
 
 
-PRESETS: Mapping[str, Callable[[], CrossMAEConfig]] = {"default": default, "tiny": tiny, "water": water}
+PRESETS: Mapping[str, Callable[[], CrossMAEConfig]] = {
+    "default": default,
+    "tiny": tiny,
+    "ostia": ostia,
+    "a1b-e1": a1b_e1,
+    "water": water,
+}

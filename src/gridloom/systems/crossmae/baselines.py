@@ -1,0 +1,66 @@
+"""What a fill must beat, fitted on the training part."""
+
+from collections.abc import Callable, Mapping
+
+import xarray as xr
+
+from gridloom.core.contracts import Predictor
+from gridloom.evaluate.baselines.climatology import Climatology
+from gridloom.evaluate.baselines.eof import DINEOF
+from gridloom.evaluate.baselines.gaussian import GaussianProcess
+from gridloom.evaluate.baselines.interpolate import LinearInTime
+from gridloom.evaluate.baselines.kriging import OptimalInterpolation
+from gridloom.evaluate.baselines.smooth import SmoothClimatology
+from gridloom.evaluate.baselines.spatial import LinearAnomalies, LinearInSpace
+from gridloom.grid.axes import time_dim
+from gridloom.systems.crossmae.config import CrossMAEConfig
+
+__all__ = ["BASELINES"]
+
+
+def _time(history: xr.Dataset) -> str:
+    found = time_dim(history)
+    assert found is not None
+    return found
+
+
+def _has_dates(history: xr.Dataset) -> bool:
+    time = _time(history)
+    return time in history.coords and history[time].dtype.kind == "M"
+
+
+def _climatology(config: CrossMAEConfig, history: xr.Dataset) -> Predictor:
+    """The smooth one where the gaps of one record are filled; that of the training years where time was split."""
+    if config.data.split == "cells" and _images_alone(config):
+        return SmoothClimatology(time_dim=_time(history))
+    variables = history[[v for v in history.data_vars if _time(history) in history[v].dims]]
+    return Climatology(variables, time_dim=_time(history), part="month" if _has_dates(history) else None)
+
+
+def _linear(config: CrossMAEConfig, history: xr.Dataset) -> Predictor:
+    return LinearInTime(_time(history))
+
+
+def _images_alone(config: CrossMAEConfig) -> bool:
+    return all(modality.kind == "image" for modality in config.modalities.values())
+
+
+def _of_gaps(build: Callable[[str], Predictor]) -> Callable[[CrossMAEConfig, xr.Dataset], Predictor | None]:
+    """Those that know fields alone, and learn from what is around the gaps."""
+
+    def make(config: CrossMAEConfig, history: xr.Dataset) -> Predictor | None:
+        return build(_time(history)) if config.data.split == "cells" and _images_alone(config) else None
+
+    return make
+
+
+BASELINES: Mapping[str, Callable[[CrossMAEConfig, xr.Dataset], Predictor | None]] = {
+    "climatology": _climatology,
+    "linear in time": _linear,
+    "linear anomalies": _of_gaps(lambda time: LinearAnomalies(SmoothClimatology(time_dim=time))),
+    "linear in space": _of_gaps(lambda time: LinearInSpace(time)),
+    "DINEOF": _of_gaps(lambda time: DINEOF(time_dim=time)),
+    "kriging": _of_gaps(lambda time: OptimalInterpolation(time_dim=time)),
+    "Gaussian process": _of_gaps(lambda time: GaussianProcess(time_dim=time)),
+}
+"""Baselines by name. Kriging takes the nearest observations, the Gaussian process all of them."""
