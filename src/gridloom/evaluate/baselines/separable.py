@@ -208,7 +208,7 @@ def solve_hidden(
         scaled = blocks.solve(residual)
         previous, norm = norm, np.einsum("ctp,ctp->c", residual, scaled)
         step = scaled + np.divide(norm, previous, out=np.zeros_like(norm), where=previous > 0)[:, None, None] * step
-    return solution
+    return np.asarray(solution)
 
 
 class _Blocks:
