@@ -76,6 +76,10 @@ def share_of(config: CrossMAEConfig, name: str) -> float:
 def _modalities(config: CrossMAEConfig) -> dict[str, Modality]:
     if not config.modalities:
         raise ConfigError("no modalities: they are filled in from the data (resolve), or given as modalities.NAME")
+    deepest = max(_depth(config, modality) for modality in config.modalities.values())
+    for layer in config.model.use_fm_layers or ():
+        if not 0 <= layer < deepest:
+            raise ConfigError(f"model.use_fm_layers must lie between 0 and {deepest - 1}, got {layer}")
     return {
         name: Modality(
             patches=cut_of(config, name),
@@ -88,10 +92,13 @@ def _modalities(config: CrossMAEConfig) -> dict[str, Modality]:
     }
 
 
+def _depth(config: CrossMAEConfig, modality: ModalityConfig) -> int:
+    return config.model.image_depth if modality.kind == "image" else config.model.vector_depth
+
+
 def _encoder_shape(config: CrossMAEConfig, modality: ModalityConfig) -> EncoderShape:
-    model = config.model
-    layers = model.image_depth if modality.kind == "image" else model.vector_depth
-    chosen = model.use_fm_layers
+    model, layers = config.model, _depth(config, modality)
+    chosen = model.use_fm_layers  # an encoder with fewer layers takes those that it has
     return EncoderShape(
         dim=model.dim,
         depth=layers,
