@@ -123,7 +123,7 @@ class Setting:
 
 
 def check(times: int, share: float) -> dict[str, Any]:
-    """Largest differences: loop and ours, MAE and our own self-attention decoder, a quarter and all, their gradients."""
+    """Largest differences: loop and ours, MAE and our own self-attention decoder, a quarter and all, gradients."""
     setting = Setting(times, share)
     found = {name: predict().detach() for name, predict in setting.decoders().items()}
     gradients = []
