@@ -5,6 +5,7 @@ with its own value.
 """
 
 from gridloom.evaluate.baselines.climatology import Climatology, SlotMean
+from gridloom.evaluate.baselines.em import RegularizedEM
 from gridloom.evaluate.baselines.eof import DINEOF
 from gridloom.evaluate.baselines.gaussian import GaussianProcess
 from gridloom.evaluate.baselines.interpolate import LinearInTime
@@ -29,6 +30,7 @@ __all__ = [
     "PCAReconstruction",
     "PatchPCA",
     "Persistence",
+    "RegularizedEM",
     "SlotMean",
     "SmoothClimatology",
 ]

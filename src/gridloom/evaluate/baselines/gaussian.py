@@ -11,23 +11,14 @@ from jaxtyping import Bool, Float64
 from gridloom.core.errors import DataError
 from gridloom.evaluate.baselines.climate import Climate, describe_climate
 from gridloom.evaluate.baselines.cubes import Axes, Cube, answer_cubes, hide_alike
-from gridloom.evaluate.baselines.separable import (
-    Precision,
-    SeparableCovariance,
-    apply,
-    apply_roots,
-    cut_tiles,
-    solve_hidden,
-)
+from gridloom.evaluate.baselines.separable import LearnedCovariance, SeparableCovariance
+from gridloom.evaluate.baselines.solver import TileSolver
 from gridloom.grid.splits import decorrelation_length
 
-__all__ = ["GaussianProcess", "SeparableCovariance", "condition", "fit_separable"]
+__all__ = ["GaussianProcess", "SeparableCovariance", "condition", "fit_separable", "named_climate", "refit_climate"]
 
 _FINER = 0.25
 """Smoothing of the climatology of a filled field, as a part of that of a gappy one."""
-
-_KEPT = 16
-"""Tiles whose matrices are kept between the first and the second estimate."""
 
 
 class GaussianProcess:
@@ -67,7 +58,7 @@ class GaussianProcess:
 
 def condition(
     values: Float64[np.ndarray, "time y x"],
-    covariance: SeparableCovariance,
+    covariance: SeparableCovariance | LearnedCovariance,
     wanted: Bool[np.ndarray, "time y x"] | None = None,
     *,
     axes: Axes | None = None,
@@ -83,7 +74,7 @@ def condition(
 
     Args:
         values: Data; NaN is missing.
-        covariance: Scales, see `fit_separable`.
+        covariance: See `fit_separable` and, for more than scales can say, `fit_em`.
         wanted: Cells to estimate; None for the missing ones of all places that are ever observed.
         axes: Times, the period of the cycle, and whether x closes a circle.
         climate: What anomalies are from; by default what the covariance names, made from `values` and once more from
@@ -101,79 +92,43 @@ def condition(
     axes = axes or Axes()
     observed = np.isfinite(values)
     places = observed.any(axis=0) if wanted is None else observed.any(axis=0) | wanted.any(axis=0)
-    solver = _Solver(covariance, axes.steps_of(values), places, periodic=axes.periodic, tolerance=tolerance)
+    solver = TileSolver(covariance, axes.steps_of(values), places, periodic=axes.periodic, tolerance=tolerance)
     if climate is None:
-        climate = _climate(values, covariance, axes)
-        first = climate.background + climate.spread * solver.solve(climate.anomalies(values))[0]
-        finer = _climate(np.where(places, first, np.nan), covariance, axes, part=_FINER).background
-        climate = Climate(background=finer, spread=climate.spread)
+        scales = covariance if isinstance(covariance, SeparableCovariance) else covariance.scales
+        climate = named_climate(values, scales, axes)
+        climate = refit_climate(climate, places, solver.solve(climate.anomalies(values))[0], scales, axes)
     filled, variance = solver.solve(climate.anomalies(values), num_samples, seed)
     mean = np.where(observed, values, climate.background + climate.spread * filled)
     return mean, np.where(observed, 0.0, climate.spread * np.sqrt(variance))
 
 
-def _climate(values: np.ndarray, covariance: SeparableCovariance, axes: Axes, *, part: float = 1.0) -> Climate:
-    """The climate that a covariance names, or with a part of its smoothing."""
+def named_climate(values: Float64[np.ndarray, "time y x"], scales: SeparableCovariance, axes: Axes) -> Climate:
+    """The climate that a covariance names, of gappy data."""
     return describe_climate(
-        values,
-        axes=axes,
-        y_radius=part * covariance.y_smoothing,
-        x_radius=part * covariance.x_smoothing,
-        trend=covariance.trend,
+        values, axes=axes, y_radius=scales.y_smoothing, x_radius=scales.x_smoothing, trend=scales.trend
     )
 
 
-class _Solver:
-    """Conditions anomalies of one grid, tile by tile."""
+def refit_climate(
+    climate: Climate,
+    places: Bool[np.ndarray, "y x"],
+    filled: Float64[np.ndarray, "time y x"],
+    scales: SeparableCovariance,
+    axes: Axes,
+) -> Climate:
+    """Replace the background by that of a filled field, which asks for less smoothing.
 
-    def __init__(
-        self,
-        covariance: SeparableCovariance,
-        steps: np.ndarray,
-        places: np.ndarray,
-        *,
-        periodic: bool,
-        tolerance: float,
-    ) -> None:
-        self._covariance, self._steps, self._tolerance = covariance, steps, tolerance
-        self._circle = places.shape[1] if periodic else 0
-        self._tiles = list(cut_tiles(places, len(steps), periodic=periodic))
-        self._factors: dict[int, tuple[Precision, Precision]] = {}
-
-    def solve(self, anomalies: np.ndarray, num_samples: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Observed anomalies with the conditional means of the others, and the conditional variances.
-
-        With w from N(0, Q), the solution of Quu e = w_u has the covariance inv(Quu): its squares are averaged. Places
-        of no tile have mean 0 and, as all cells without samples, the variance of any anomaly.
-        """
-        filled, variance = np.nan_to_num(anomalies), np.full(anomalies.shape, self._covariance.variance)
-        for number, tile in enumerate(self._tiles):
-            part = tile.take(anomalies)
-            hidden = np.isnan(part)
-            if not (hidden & tile.core).any():
-                continue
-            time, space = self._factor(number)
-            known = np.nan_to_num(part).astype(time.matrix.dtype)[None]
-            white = np.random.default_rng([seed, number]).standard_normal((num_samples, *part.shape))
-            drawn = apply_roots(time, space, white.astype(known.dtype))
-            right = np.concatenate([-apply(time, space, known), drawn])
-            solved = solve_hidden(time, space, hidden, right, tolerance=self._tolerance)
-            tile.put(filled, np.where(hidden, solved[0], part))
-            if num_samples:
-                square = np.square(solved[1:], dtype=np.float64).mean(axis=0)
-                tile.put(variance, self._covariance.sill * square)
-        return filled, variance
-
-    def _factor(self, number: int) -> tuple[Precision, Precision]:
-        """Precisions over the times and the places of a tile; those of a few tiles are kept."""
-        if number not in self._factors:
-            if len(self._factors) >= _KEPT:
-                self._factors.pop(next(iter(self._factors)))
-            tile, dtype = self._tiles[number], np.float64 if self._tolerance < 1e-4 else np.float32
-            over_space = self._covariance.over_space(tile.y, tile.x, circle=self._circle)
-            over_time = self._covariance.over_time(self._steps[tile.times])
-            self._factors[number] = Precision(over_time, dtype), Precision(over_space, dtype)
-        return self._factors[number]
+    Args:
+        climate: What the anomalies are from; its spread stays.
+        places: Those that take part.
+        filled: Anomalies without gaps.
+        scales: Radii for gappy data.
+        axes: See `condition`.
+    """
+    values = np.where(places, climate.background + climate.spread * filled, np.nan)
+    y_radius, x_radius = _FINER * scales.y_smoothing, _FINER * scales.x_smoothing
+    finer = describe_climate(values, axes=axes, y_radius=y_radius, x_radius=x_radius, trend=scales.trend)
+    return Climate(background=finer.background, spread=climate.spread)
 
 
 def fit_separable(
@@ -182,7 +137,7 @@ def fit_separable(
     hide: Callable[[np.ndarray, int], np.ndarray] = hide_alike,
     seed: int = 0,
     axes: Axes | None = None,
-    windows: int = 6,
+    windows: int = 4,
 ) -> SeparableCovariance:
     """Find the scales and the climatology that best predict observed cells that are hidden.
 

@@ -1,26 +1,18 @@
-"""A Gaussian process whose covariance is a product of one in time and one in space, conditioned on all observations.
-
-With K = Kt x Ks (Kronecker) the inverse is Q = inv(Kt) x inv(Ks), and what is hidden given what is observed has the
-mean -inv(Quu) Quo z_o and the covariance inv(Quu) (Rue & Held 2005, theorem 2.3). Products with Q cost two small matrix
-products, so that conjugate gradients find the exact estimate from all observations, not only from the nearest ones.
-"""
+"""Covariances that are a product of one in time and one in space, and the parts of a grid that they are used in."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from gridloom.core.errors import ConfigError
 
-__all__ = ["Precision", "SeparableCovariance", "Tile", "apply", "apply_roots", "cut_tiles", "solve_hidden"]
+__all__ = ["LearnedCovariance", "SeparableCovariance", "Tile", "cut_tiles"]
 
 _LEAST_NUGGET = 1e-4
 """Part of the variance that keeps the matrices invertible."""
-
-_LIFT = 1e-5
-"""Part that is added to the diagonal of a preconditioner."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +87,18 @@ class SeparableCovariance:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class LearnedCovariance:
+    """A covariance over space that was estimated entry by entry, with a parametric one over time; see `fit_em`."""
+
+    scales: SeparableCovariance
+    """Covariance over time, and what to take as climate; the sill is 1."""
+    places: Bool[np.ndarray, "y x"]
+    """Places that take part."""
+    over_space: tuple[np.ndarray, ...]
+    """Covariance of the places of each tile, in squared units of the anomalies."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Tile:
     """A part of the grid that is solved by itself: a core whose estimates are kept, and a margin that it sees."""
 
@@ -116,7 +120,7 @@ class Tile:
 
 
 def cut_tiles(
-    places: Bool[np.ndarray, "y x"], num_times: int, *, periodic: bool, most_places: int = 1200, most_times: int = 400
+    places: Bool[np.ndarray, "y x"], num_times: int, *, periodic: bool, most_places: int = 1200, most_times: int = 250
 ) -> Iterator[Tile]:
     """Cut a grid into tiles: one where it is small, else overlapping ones whose cores make up the grid.
 
@@ -155,93 +159,3 @@ def _spans(size: int, longest: int, *, circular: bool) -> Iterator[tuple[np.ndar
         if not circular:
             positions = positions[(positions >= 0) & (positions < size)]
         yield positions, (positions >= start) & (positions < stop)
-
-
-class Precision:
-    """Inverse of a covariance matrix, and a root of it."""
-
-    def __init__(self, covariance: Float64[np.ndarray, "size size"], dtype: type[np.floating]) -> None:
-        """Factorize in float64, multiply in `dtype`."""
-        from scipy.linalg import lapack
-
-        root, _ = lapack.dtrtri(np.linalg.cholesky(covariance), lower=1)
-        self.matrix: np.ndarray = (root.T @ root).astype(dtype)
-        self.root: np.ndarray = root.astype(dtype)
-
-
-def solve_hidden(
-    time: Precision,
-    space: Precision,
-    hidden: Bool[np.ndarray, "time place"],
-    right: Float[np.ndarray, "case time place"],
-    *,
-    tolerance: float,
-    iterations: int = 200,
-) -> Float[np.ndarray, "case time place"]:
-    """Solve Quu z = right at the hidden cells by conjugate gradients, preconditioned by what one time has for itself.
-
-    Within a time the places are solved exactly, as neighbors determine each other almost; the rounds are for what
-    times have to do with each other.
-
-    Args:
-        time: Precision over time.
-        space: Precision over space.
-        hidden: Unknown cells; all others are 0 in what is returned.
-        right: Right-hand sides; only hidden cells count.
-        tolerance: Ends the rounds when the (preconditioned) residual is this part of what it was.
-        iterations: Most rounds.
-    """
-    blocks = _Blocks(time, space, hidden, right.dtype)
-    residual = right * hidden
-    solution = np.zeros_like(residual)
-    step = blocks.solve(residual)
-    norm = np.einsum("ctp,ctp->c", residual, step)
-    enough = tolerance**2 * norm
-    for _ in range(iterations):
-        if (norm <= enough).all():
-            break
-        moved = apply(time, space, step) * hidden
-        curvature = np.einsum("ctp,ctp->c", step, moved)
-        length = np.divide(norm, curvature, out=np.zeros_like(norm), where=curvature > 0)[:, None, None]
-        solution += length * step
-        residual -= length * moved
-        scaled = blocks.solve(residual)
-        previous, norm = norm, np.einsum("ctp,ctp->c", residual, scaled)
-        step = scaled + np.divide(norm, previous, out=np.zeros_like(norm), where=previous > 0)[:, None, None] * step
-    return np.asarray(solution)
-
-
-class _Blocks:
-    """The blocks of Quu on its diagonal, one for each time, ready to be solved nearly: that is enough for a hint."""
-
-    def __init__(self, time: Precision, space: Precision, hidden: np.ndarray, dtype: np.dtype) -> None:
-        from scipy.linalg import get_lapack_funcs
-
-        factorize, self._solve = get_lapack_funcs(("potrf", "potrs"), dtype=dtype)
-        self._blocks: list[tuple[int, np.ndarray, np.ndarray]] = []
-        for number in np.flatnonzero(hidden.any(axis=1)):
-            places = np.flatnonzero(hidden[number])
-            block = time.matrix[number, number] * space.matrix[np.ix_(places, places)]
-            block[np.diag_indices(len(places))] *= 1 + _LIFT  # rounding must not make it indefinite
-            self._blocks.append((int(number), places, factorize(block.T, overwrite_a=1)[0]))
-
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        """Solve each time by itself, [case, time, place]."""
-        solved = np.zeros_like(right)
-        for number, places, factor in self._blocks:
-            solved[:, number, places] = self._solve(factor, right[:, number, places].T)[0].T
-        return np.asarray(solved)
-
-
-def apply(time: Precision, space: Precision, cells: Float[np.ndarray, "case time place"]) -> np.ndarray:
-    """Multiply by Q: inv(Kt) z inv(Ks)."""
-    cases, times, places = cells.shape
-    product = time.matrix @ (cells.reshape(-1, places) @ space.matrix).reshape(cases, times, places)
-    return np.asarray(product)
-
-
-def apply_roots(time: Precision, space: Precision, cells: Float[np.ndarray, "case time place"]) -> np.ndarray:
-    """Turn white noise into draws from N(0, Q)."""
-    cases, times, places = cells.shape
-    drawn: np.ndarray = time.root.T @ (cells.reshape(-1, places) @ space.root).reshape(cases, times, places)
-    return drawn
