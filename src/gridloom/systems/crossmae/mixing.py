@@ -34,7 +34,8 @@ class WeightedFeatureMaps(nn.Module):
     ) -> Float[Tensor, "batch tokens size decoder_depth"]:
         """Mix for all decoder layers at once, in one product; what each layer gets is contiguous."""
         stacked = torch.stack(list(maps)).flatten(1)
-        return torch.mm(self.linear.weight, stacked).view(-1, *maps[0].shape).movedim(0, -1)
+        mixed = torch.mm(self.linear.weight, stacked)
+        return mixed.view(len(mixed), *maps[0].shape).movedim(0, -1)
 
     def mix(self, maps: Sequence[Float[Tensor, "batch tokens size"]], layer: int) -> Float[Tensor, "batch tokens size"]:
         """Mix for one decoder layer, as it needs it: slower than all at once, but nothing else is held."""
