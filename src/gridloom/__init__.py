@@ -20,8 +20,11 @@ __all__ = [
     "evaluate_model",
     "export_encoder",
     "extract_encoder",
+    "fill",
     "find_duplicates",
     "find_outliers",
+    "forecast",
+    "impute",
     "locate",
     "open_grid",
     "save_grid",
@@ -45,8 +48,11 @@ _PLACES = {
     "evaluate_model": "gridloom.workflows.evaluate:evaluate",
     "export_encoder": "gridloom.encoders.export:export_encoder",
     "extract_encoder": "gridloom.encoders.extract:extract_encoder",
+    "fill": "gridloom.workflows.fill:fill",
     "find_duplicates": "gridloom.workflows.search:find_duplicates",
     "find_outliers": "gridloom.workflows.search:find_outliers",
+    "forecast": "gridloom.workflows.fill:forecast",
+    "impute": "gridloom.workflows.fill:impute",
     "locate": "gridloom.workflows.locate:locate",
     "open_grid": "gridloom.grid.read:open_grid",
     "save_grid": "gridloom.grid.write:save_grid",
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
     from gridloom.workflows.encode import encode as encode_data
     from gridloom.workflows.evaluate import evaluate as evaluate_model
     from gridloom.workflows.figures import figures as draw_figures
+    from gridloom.workflows.fill import fill, forecast, impute
     from gridloom.workflows.locate import locate
     from gridloom.workflows.search import find_duplicates, find_outliers
     from gridloom.workflows.search import search as search_embeddings

@@ -7,6 +7,7 @@ README.md           the card: what it is, what it was trained on, how good it is
 manifest.json       size and SHA-256 of each file, written last
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from gridloom.core.system import System, Trained
 from gridloom.encoders.card import render_card
 from gridloom.encoders.match import load_strictly
 from gridloom.encoders.weights import read_weights
+from gridloom.evaluate.table import to_json
 
 __all__ = [
     "Artifact",
@@ -108,7 +110,7 @@ def write_artifact(
         "config": to_dict(config),
         "inputs": to_dict(encoder.inputs) if isinstance(encoder, Encoder) else None,
         "outputs": to_dict(encoder.outputs) if isinstance(encoder, Encoder) else None,
-        "training": dict(training),
+        "training": {**training, **({"scores": json.loads(to_json(scores))} if scores else {})},
     }
     with new_folder(path, replace=True) as folder:
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}

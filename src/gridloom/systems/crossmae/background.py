@@ -12,6 +12,7 @@ import numpy as np
 
 from gridloom.core.errors import ConfigError
 from gridloom.evaluate.baselines.cubes import Axes
+from gridloom.evaluate.baselines.em import fit_em
 from gridloom.evaluate.baselines.eof import choose_rank, fill_eof
 from gridloom.evaluate.baselines.gaussian import condition, fit_separable
 from gridloom.evaluate.baselines.interpolate import line_in_time
@@ -25,11 +26,12 @@ from gridloom.systems.crossmae.estimate import Estimate
 from gridloom.systems.crossmae.fields import Fields
 from gridloom.systems.crossmae.holdout import hide_gaps
 
-__all__ = ["Background", "fit_backgrounds"]
+__all__ = ["Background", "fit_backgrounds", "order_backgrounds"]
 
 _LOGGER = logging.getLogger(__name__)
 _YEAR = 365.2425 * 86400
 _RADIUS = 2.0
+_FAR_BEHIND = 1.5
 
 
 class Background:
@@ -75,6 +77,7 @@ def _estimate(values: np.ndarray, axes: Axes, kinds: tuple[str, ...], fit: Backg
     known[..., :num_kinds] = np.where(observed, (values - base) / scale, 0.0)[..., None]
     for place, kind in enumerate(kinds):
         mean, deviation = _fill(kind, values, axes, fit)
+        mean = np.where(observed, values, mean)
         known[..., place] = np.where(np.isfinite(mean), (mean - base) / scale, 0.0)
         if place == 0:
             known[..., -1] = np.where(np.isfinite(deviation), deviation / scale, 0.0)
@@ -90,6 +93,10 @@ def _fill(kind: str, values: np.ndarray, axes: Axes, fit: BackgroundFit) -> tupl
     if kind == "gaussian":
         assert fit.gaussian is not None
         return condition(values, fit.gaussian, missing, axes=axes)
+    if kind == "em":
+        assert fit.gaussian is not None
+        learned = fit_em(values, fit.gaussian, missing, axes=axes)
+        return condition(values, learned, missing, axes=axes)
     if kind == "eof":
         flat = values.reshape(len(values), -1)
         rank = min(fit.eof_rank, len(flat), int(np.isfinite(flat).any(0).sum()))
@@ -135,10 +142,45 @@ def fit_backgrounds(config: CrossMAEConfig, training: Fields, normalizer: Normal
             _LOGGER.info("background of %s: fitting %s", name, kind)
             if kind == "kriging":
                 fit = replace(fit, kriging=fit_covariance(values, hide=hide, axes=axes))
-            elif kind == "gaussian":
+            elif kind in ("gaussian", "em") and fit.gaussian is None:
                 fit = replace(fit, gaussian=fit_separable(values, hide=hide, axes=axes))
             elif kind == "eof":
                 hidden = hide(np.isfinite(values), 0).reshape(len(values), -1)
                 fit = replace(fit, eof_rank=choose_rank(values.reshape(len(values), -1), hidden).rank)
         found[name] = fit
     return found
+
+
+def order_backgrounds(
+    config: CrossMAEConfig, training: Fields, whole: Fields, held_out: Mapping[str, np.ndarray], normalizer: Normalizer
+) -> tuple[str, ...]:
+    """Put the background with the smallest error at validation cells first, and leave out those that are far behind.
+
+    Args:
+        config: With what was fitted.
+        training: Data without anything that is held out.
+        whole: Data with the validation cells.
+        held_out: The validation cells, by modality.
+        normalizer: Fitted on the training part.
+    """
+    kinds = config.background.kinds
+    errors = dict.fromkeys(kinds, 0.0)
+    for name, modality in config.modalities.items():
+        if modality.kind != "image" or not modality.target or not held_out[name].any():
+            continue
+        (variable,) = training.variables(name)
+        seen, truth = (
+            normalizer.apply(variable, fields.dataset[variable].values).astype(np.float64)
+            for fields in (training, whole)
+        )
+        axes, cells = cube_axes(training, name), held_out[name]
+        found = {kind: _fill(kind, seen, axes, config.background.fitted[name])[0][cells] for kind in kinds}
+        off = {kind: float(np.sqrt(np.nanmean(np.square(mean - truth[cells])))) for kind, mean in found.items()}
+        _LOGGER.info(
+            "background of %s: %s of a standard deviation off at validation cells",
+            name,
+            ", ".join(f"{kind} {value:.3f}" for kind, value in off.items()),
+        )
+        errors = {kind: errors[kind] + off[kind] / min(off.values()) for kind in kinds}
+    ordered = sorted(kinds, key=lambda kind: errors[kind])
+    return tuple(kind for kind in ordered if errors[kind] <= _FAR_BEHIND * errors[ordered[0]])

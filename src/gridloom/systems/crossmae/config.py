@@ -30,6 +30,10 @@ cross-attention with weighted feature maps."""
 
 Split = Literal["cells", "time"]
 
+Background = Literal["linear", "eof", "kriging", "gaussian", "em"]
+"""A line in time between anomalies; empirical orthogonal functions (DINEOF); the nearest observations; all observations
+under a parametric covariance; under one that is learnt from the record."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModalityConfig:
@@ -206,8 +210,9 @@ class BackgroundConfig:
     They are computed for several draws of gaps over the training cells, so that the model sees how they err.
     """
 
-    kinds: tuple[Literal["kriging", "eof", "gaussian", "linear"], ...] = ()
-    """Which; the first is what the model's answer is added to. None: the model starts from nothing."""
+    kinds: tuple[Background, ...] = ()
+    """Which. The model's answer is added to the one that is best at validation cells; those far behind it are left
+    out, the others are known to the model too. None: the model starts from nothing."""
     folds: int = 16
     """Draws of gaps."""
     fitted: Mapping[str, BackgroundFit] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Filling: a trained model answers for every gap of a record of any size, window by window, stitched smoothly."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,7 +149,7 @@ class Filler:
     def _any_asked(self, fields: Fields, windows: Windows, index: int, asked: Mapping[str, np.ndarray]) -> bool:
         return any(bool(cells[_place(fields, name, windows, index)].any()) for name, cells in asked.items())
 
-    def _parts(self, chosen: Sequence[int]) -> Sequence[list[int]]:
+    def _parts(self, chosen: Sequence[int]) -> Iterable[list[int]]:
         parts = [list(chosen[start : start + _AT_ONCE]) for start in range(0, len(chosen), _AT_ONCE)]
         if not self.show:
             return parts
@@ -157,7 +157,7 @@ class Filler:
         from rich.progress import track
 
         console = Console(stderr=True)
-        return track(parts, "filling", console=console, disable=not console.is_terminal)  # type: ignore[return-value]
+        return track(parts, "filling", console=console, disable=not console.is_terminal)
 
 
 class _Sums:

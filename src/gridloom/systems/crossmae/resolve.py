@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gridloom.core.errors import DataError
-from gridloom.systems.crossmae.background import fit_backgrounds
+from gridloom.systems.crossmae.background import fit_backgrounds, order_backgrounds
 from gridloom.systems.crossmae.config import CrossMAEConfig
 from gridloom.systems.crossmae.fields import Fields, open_modalities
 from gridloom.systems.crossmae.holdout import fit_normalizers, hold_out_cells, without
@@ -57,4 +57,8 @@ def _with_backgrounds(config: CrossMAEConfig, fields: Fields) -> CrossMAEConfig:
     held_out = hold_out_cells(fields, config)
     training = without(fields, held_out.test, held_out.validation)
     found = fit_backgrounds(config, training, fit_normalizers(training, config))
-    return replace(config, background=replace(config.background, fitted=found))
+    config = replace(config, background=replace(config.background, fitted=found))
+    if len(config.background.kinds) == 1:
+        return config
+    kinds = order_backgrounds(config, training, fields, held_out.validation, fit_normalizers(training, config))
+    return replace(config, background=replace(config.background, kinds=kinds))

@@ -1,0 +1,206 @@
+"""fill: every gap of a record filled, with an uncertainty and a note of where each value comes from."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+import gridloom
+from gridloom.core.errors import DataError
+from gridloom.core.system import Trained
+from gridloom.encoders.artifact import Artifact, load_model
+from gridloom.grid.axes import numeric_variables, time_dim
+from gridloom.grid.read import open_grid
+from gridloom.grid.write import save_grid
+from gridloom.systems.crossmae.config import CrossMAEConfig
+from gridloom.systems.crossmae.fill import STD, Filler
+
+__all__ = ["SOURCE", "fill", "forecast", "impute"]
+
+SOURCE = "_source"
+"""A variable of this ending says where the values of the one without come from."""
+
+_OBSERVED, _FILLED, _NEVER = 0, 1, 2
+_MEANINGS = "observed filled never_had_data"
+_LOGGER = logging.getLogger(__name__)
+_MONTHS = {1: (28, 31), 3: (89, 92), 6: (181, 184), 12: (365, 366)}  # calendar steps, by their length in days
+
+
+def fill(
+    data: str | Path | xr.Dataset, model: Path | str, *, output: Path | str | None = None, replace: bool = False
+) -> xr.Dataset:
+    """Fill every missing cell of the variables that a model knows.
+
+    A cell that was never observed at any time (land) stays missing. Observed cells are returned to the bit.
+
+    Args:
+        data: File, folder, sample or dataset with the model's variables; any size, any length.
+        model: Run folder or artifact of a crossmae model.
+        output: `.nc` or `.zarr`; None writes nothing.
+        replace: Overwrite an existing output.
+
+    Returns:
+        The dataset with its gaps filled, and for each filled variable `NAME_std`, the standard deviation of each filled
+        cell (0 where observed, NaN where there is no value), and `NAME_source`: 0 observed, 1 filled, 2 never had data.
+        `attrs` say by which model, and which share of held-out cells its intervals covered.
+
+    Raises:
+        DataError: Not a crossmae model, variables that are not there, or an output that exists.
+    """
+    if output is not None and Path(output).exists() and not replace:
+        raise DataError(f"{output} exists already; choose another --output, or pass --replace")
+    artifact, trained = _load(model, "fill")
+    dataset = _named(open_grid(data), trained.config)
+    variables = _variables(trained.config)
+    filled = _fill(dataset, trained, variables).assign_attrs(_provenance(artifact))
+    if output is not None:
+        save_grid(filled, output, replace=replace)
+    return filled
+
+
+def impute(
+    data: str | Path | xr.Dataset, model: Path | str, *, output: Path | str | None = None, replace: bool = False
+) -> xr.Dataset:
+    """Fill the gaps of series of places, with everything else that the model knows in sight; see `fill`.
+
+    Raises:
+        DataError: The model knows no series.
+    """
+    _, trained = _load(model, "impute")
+    if not any(modality.kind == "vector" for modality in trained.config.modalities.values()):
+        raise DataError(f"{model}: this model knows fields alone, no series of places; use fill")
+    whole = fill(data, model)
+    fields = _variables(trained.config, kind="image")
+    untouched = open_grid(data)
+    kept = whole.drop_vars([f"{name}{ending}" for name in fields for ending in ("", STD, SOURCE)])
+    kept = kept.assign({name: untouched[name] for name in fields})
+    if output is not None:
+        save_grid(kept, output, replace=replace)
+    return kept
+
+
+def forecast(
+    data: str | Path | xr.Dataset,
+    model: Path | str,
+    steps: int,
+    *,
+    output: Path | str | None = None,
+    replace: bool = False,
+) -> xr.Dataset:
+    """Fill times that are still to come: the frames after the last one, from those before.
+
+    Args:
+        data: As for `fill`.
+        model: Run folder or artifact. It has learnt this only if whole times were hidden while it was trained
+            (`masking.strategies time`, `data.gaps frames`).
+        steps: Frames to come; what lies further ahead than a window reaches is the climatology at best.
+        output: `.nc` or `.zarr`; None writes nothing.
+        replace: Overwrite an existing output.
+
+    Returns:
+        The frames to come alone, with `NAME_std`.
+    """
+    _, trained = _load(model, "forecast")
+    if steps < 1:
+        raise DataError(f"expected 1 step or more, got {steps}")
+    if steps >= trained.config.data.window[0]:
+        _LOGGER.warning(
+            "%d steps ahead, but the model's window has %d: the last ones see no observation",
+            steps,
+            trained.config.data.window[0],
+        )
+    dataset = _named(open_grid(data), trained.config)
+    time = time_dim(dataset)
+    assert time is not None
+    times = _times_to_come(dataset, time, steps)
+    longer = dataset.reindex({time: np.concatenate([dataset[time].values, times])})
+    # A step without any observation of a place that was observed before is a gap like others.
+    filled = _fill(longer, trained, _variables(trained.config)).isel({time: slice(-steps, None)})
+    ahead = filled.drop_vars([f"{name}{SOURCE}" for name in _variables(trained.config)])
+    if output is not None:
+        save_grid(ahead, output, replace=replace)
+    return ahead
+
+
+def _load(model: Path | str, verb: str) -> tuple[Artifact, Trained[CrossMAEConfig]]:
+    artifact, trained = load_model(model)
+    if artifact.system.name != "crossmae":
+        raise DataError(f"{artifact.path}: {verb} needs a model of system crossmae, this one is {artifact.system.name}")
+    return artifact, trained
+
+
+def _variables(config: CrossMAEConfig, kind: str = "") -> list[str]:
+    """Variables that are filled, of one kind of modality or of all."""
+    return [
+        variable
+        for name, modality in config.modalities.items()
+        if kind in ("", modality.kind)
+        for variable in modality.variables or (name,)
+    ]
+
+
+def _named(dataset: xr.Dataset, config: CrossMAEConfig) -> xr.Dataset:
+    """Where one variable was trained on and one is there, it is taken whatever its name."""
+    known = _variables(config)
+    numeric = [name for name in numeric_variables(dataset) if dataset[name].ndim > 1]
+    if len(known) == len(numeric) == 1 and known != numeric:
+        _LOGGER.info("%s is taken for %s", numeric[0], known[0])
+        return dataset.rename({numeric[0]: known[0]})
+    return dataset
+
+
+def _fill(dataset: xr.Dataset, trained: Trained[CrossMAEConfig], variables: list[str]) -> xr.Dataset:
+    time = time_dim(dataset)
+    if time is None:
+        raise DataError(f"expected a dimension of time, got {', '.join(map(str, dataset.dims))}")
+    numeric_variables(dataset, variables)
+    observed = {name: np.isfinite(dataset[name]) for name in variables}
+    gaps_of = {name: (~seen & seen.any(time)).transpose(*dataset[name].dims) for name, seen in observed.items()}
+    wanted = xr.Dataset(gaps_of)
+    answers = Filler(trained, show=True).predict(dataset, wanted)
+    found = {}
+    for name in variables:
+        original, dims = dataset[name], dataset[name].dims
+        gaps, seen = wanted[name].values, observed[name].values
+        values = original.values.copy()
+        values[gaps] = answers[name].values[gaps].astype(values.dtype)
+        found[name] = original.copy(data=values)
+        if f"{name}{STD}" in answers:
+            deviation = np.where(seen, np.float32(0.0), answers[f"{name}{STD}"].values.astype(np.float32))
+            found[f"{name}{STD}"] = xr.DataArray(deviation, dims=dims, attrs=answers[f"{name}{STD}"].attrs)
+        source = np.where(seen, _OBSERVED, np.where(gaps, _FILLED, _NEVER)).astype(np.int8)
+        flags = np.array([_OBSERVED, _FILLED, _NEVER], dtype=np.int8)
+        told = {"long_name": f"source of {name}", "flag_values": flags, "flag_meanings": _MEANINGS}
+        found[f"{name}{SOURCE}"] = xr.DataArray(source, dims=dims, attrs=told)
+    return dataset.assign(found)
+
+
+def _provenance(artifact: Artifact) -> dict[str, str | float]:
+    """Who filled, and how far its intervals can be trusted."""
+    told: dict[str, str | float] = {
+        "filled_by": f"gridloom {gridloom.__version__}, crossmae",
+        "filled_by_model": artifact.path.parent.name if artifact.path.name == "artifact" else artifact.path.name,
+    }
+    scores = artifact.training.get("scores", ())
+    for score in scores if isinstance(scores, list | tuple) else ():
+        if score.get("method") == "crossmae" and str(score.get("metric")) in ("within 1 sigma", "within 2 sigma"):
+            told[f"{score['group']} held-out cells {score['metric']}"] = round(float(score["value"]), 3)
+    return told
+
+
+def _times_to_come(dataset: xr.Dataset, time: str, steps: int) -> np.ndarray:
+    """Go on with the step that the axis has; calendar months and years stay such."""
+    values = dataset[time].values if time in dataset.coords else np.arange(dataset.sizes[time])
+    if len(values) < 2 or values.dtype.kind not in "Miuf":
+        raise DataError(f"time axis {time!r}: expected two times or more, as dates or numbers, got {values.dtype}")
+    ahead = np.arange(1, steps + 1)
+    if values.dtype.kind != "M":
+        return np.asarray(values[-1] + ahead * np.median(np.diff(values)).astype(values.dtype))
+    days = float(np.median(np.diff(values) / np.timedelta64(1, "D")))
+    for months, (low, high) in _MONTHS.items():
+        if low - 0.5 <= days <= high + 0.5:
+            last = values[-1].astype("datetime64[M]")
+            within = values[-1] - last.astype(values.dtype)
+            return np.asarray((last + ahead * months).astype(values.dtype) + within)
+    return np.asarray(values[-1] + ahead * np.median(np.diff(values)))
