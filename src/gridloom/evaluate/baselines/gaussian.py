@@ -63,7 +63,7 @@ def condition(
     *,
     axes: Axes | None = None,
     climate: Climate | None = None,
-    num_samples: int = 8,
+    num_samples: int = 24,
     seed: int = 0,
     tolerance: float = 0.01,
 ) -> tuple[Float64[np.ndarray, "time y x"], Float64[np.ndarray, "time y x"]]:
@@ -80,8 +80,8 @@ def condition(
         climate: What anomalies are from; by default what the covariance names, made from `values` and once more from
             the first estimates.
         num_samples: Draws from the conditional distribution (Papandreou & Yuille 2010) that the standard deviations
-            come from: with n of them, each is off by a factor of about 1 +- 1 / sqrt(2 n), less what blending with
-            neighbors takes away. 0 for none: the deviation of all missing cells is then that of the climate.
+            come from: with n of them, each is off by a factor of about 1 +- 1 / sqrt(2 n). 0 for none: the deviation
+            of all missing cells is then that of an anomaly.
         seed: Of the draws.
         tolerance: Relative residual at which an estimate is good enough; below 1e-4 all is done in float64.
 
@@ -137,7 +137,7 @@ def fit_separable(
     hide: Callable[[np.ndarray, int], np.ndarray] = hide_alike,
     seed: int = 0,
     axes: Axes | None = None,
-    windows: int = 4,
+    windows: int = 3,
 ) -> SeparableCovariance:
     """Find the scales and the climatology that best predict observed cells that are hidden.
 
@@ -170,10 +170,10 @@ def fit_separable(
         y_length=2.0 * max(decorrelation_length(trial.sample, 1), 1),
         x_length=2.0 * max(decorrelation_length(trial.sample, 2), 1),
     )
-    for factor in (2.0, 1.4):
+    for factor, rounds in ((2.0, 2), (1.4, 1)):
         best = min((replace(best, trend=trend) for trend in (best.trend, not best.trend)), key=trial.error)
-        best = _descend(best, trial.error, factor)
-    return replace(best, sill=trial.sill(best))
+        best = _descend(best, trial.error, factor, rounds)
+    return replace(best, sill=_Trial(values, hidden, axes, 4 * windows).sill(best))
 
 
 _MOVES = (
@@ -205,7 +205,7 @@ _BOUNDS = {
 
 
 def _descend(
-    best: SeparableCovariance, error: Callable[[SeparableCovariance], float], factor: float, rounds: int = 2
+    best: SeparableCovariance, error: Callable[[SeparableCovariance], float], factor: float, rounds: int
 ) -> SeparableCovariance:
     """Multiply or divide one number after another as long as that makes the error smaller."""
     for _ in range(rounds):
@@ -213,7 +213,7 @@ def _descend(
         for names in _MOVES:
             for change in (factor, 1 / factor):
                 start = best
-                while error(tried := _moved(best, names, change)) < 0.999 * error(best):
+                while error(tried := _moved(best, names, change)) < 0.998 * error(best):
                     best = tried
                 if best != start:
                     break
