@@ -10,7 +10,7 @@ from gridloom.core.batch import Batch
 from gridloom.core.errors import ConfigError, UnknownNameError
 from gridloom.systems.crossmae import Modality, MultiModalMAE
 from gridloom.systems.crossmae.multimodal import Encoded
-from tests.systems.crossmae.small import DECODER, ENCODER, IMAGE, SERIES, make_batch, make_model, normal, pick
+from tests.systems.crossmae.small import DECODER, ENCODER, IMAGE, SERIES, jitter, make_batch, make_model, normal, pick
 
 FUSIONS = ["none", "pooled", "cross", "shared"]
 ARCHITECTURES = {
@@ -73,6 +73,19 @@ def test_the_padding_of_an_absent_modality_changes_nothing(fusion: str) -> None:
     alone = predict(model, everywhere, masks)["a"]
     torch.testing.assert_close(together[:1], alone[:1], rtol=0, atol=1e-10)
     assert torch.equal(together[1:], alone[1:]) == (fusion == "none")
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_an_absent_modality_leaves_what_a_model_without_it_says(fusion: str) -> None:
+    model = make_model(fusion)
+    x, masks = values()
+    absent = torch.full_like(x["b"], torch.nan)
+    single = jitter(MultiModalMAE({"a": model.modalities["a"]}, 0, fusion).double())
+    known = model.state_dict()
+    single.load_state_dict({name: known[name] for name in single.state_dict()})
+    expected = predict(single, {"a": x["a"]}, {"a": masks["a"]})["a"]
+    found = predict(model, {"a": x["a"], "b": absent}, masks)["a"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
 def test_encoders_of_other_depths_are_fused_by_their_last_maps() -> None:

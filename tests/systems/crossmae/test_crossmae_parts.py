@@ -19,6 +19,7 @@ from gridloom.systems.crossmae import (
     VectorEncoder,
     WeightedFeatureMaps,
 )
+from gridloom.systems.crossmae.static import StaticAttributes
 from gridloom.systems.crossmae.tokens import MaskInfo, length_buckets, where_true
 from tests.systems.crossmae.small import DECODER, ENCODER, IMAGE, SERIES, jitter, normal, pick, slow_decode
 
@@ -307,6 +308,17 @@ def test_attributes_of_a_place_reach_the_tokens_of_that_place(mode: str) -> None
     changed, _ = encoder(x, torch.zeros(2, 3, 3, dtype=torch.bool), static=static)
     differs = (changed != tokens).any(-1)
     assert torch.equal(differs[0], info["positions"][0] % 3 == 1) and not differs[1].any()
+
+
+def test_a_film_scales_and_shifts_each_token() -> None:
+    torch.manual_seed(0)
+    attributes = StaticAttributes(2, 16, "film").double()
+    info = MaskInfo(mask=pick(2, 1, 3), padding_mask=pick(2, 3), positions=torch.zeros(2, 3, dtype=torch.int64))
+    tokens, static = normal(2, 3, 16), normal(2, 2, seed=1)
+    (found,), _ = attributes([tokens], info, static, 3)
+    told = static @ attributes.static_proj.weight.T + attributes.static_proj.bias
+    expected = tokens * (1 + told[:, None, :16]) + told[:, None, 16:]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 # Errors.
