@@ -221,14 +221,14 @@ def _plan(bench: Bench) -> list[tuple[str, int, float, list[str], int]]:
     if bench.quick:
         return [("decoder", 8, 0.75, ways, 5), ("step", 8, 0.75, step, 5)]
     plan = [
-        ("decoder", 8, 0.75, ways, 15),
-        ("decoder", 8, 0.4, ways, 9),
-        ("decoder", 30, 0.75, ways, 5),
+        ("decoder", 8, 0.75, ways, 11),
+        ("decoder", 8, 0.4, ways, 5),
+        ("decoder", 30, 0.75, ways, 3),
         ("decoder", 90, 0.75, ["ours", "MAE", "quarter"], 3),
-        ("step", 8, 0.75, step, 15),
-        ("step", 8, 0.4, step, 7),
-        ("step", 30, 0.75, step, 5),
-        ("step", 30, 0.4, step, 3),
+        ("step", 8, 0.75, step, 11),
+        ("step", 8, 0.4, ["ours", "MAE"], 7),
+        ("step", 30, 0.75, step, 4),
+        ("step", 30, 0.4, ["ours", "MAE"], 2),
         ("step", 90, 0.75, ["ours", "MAE", "quarter"], 3),
     ]
     if bench.full:
