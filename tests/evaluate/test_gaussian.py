@@ -169,6 +169,9 @@ def test_poor_records_are_defined():
     mean, std = condition(constant, COVARIANCE)
     np.testing.assert_allclose(mean, 3.0, atol=1e-6)
     np.testing.assert_allclose(std, 0.0, atol=1e-6)
+    flat = np.full((6, 8, 9), 3.0)
+    learned = fit_em(flat, fit_separable(flat), rounds=1)
+    np.testing.assert_allclose(condition(np.where(hide_boxes(flat > 0, 0), np.nan, flat), learned)[0], 3.0, atol=1e-6)
     nothing = np.full(SHAPE, np.nan)
     np.testing.assert_array_equal(condition(nothing, COVARIANCE)[0], 0.0)
     with pytest.raises(DataError, match="observations to hide"):

@@ -15,6 +15,9 @@ from gridloom.evaluate.baselines.solver import TileSolver
 
 __all__ = ["RegularizedEM", "fit_em"]
 
+_TOLERANCE = 0.01
+"""Relative residual of the estimates that a covariance is learned from."""
+
 
 class RegularizedEM:
     """Expectation maximization of the covariance over space (after Schneider 2001), drawn to a parametric one.
@@ -127,7 +130,3 @@ def fit_em(
         )
         learned = replace(learned, over_space=over_space)
     return learned
-
-
-_TOLERANCE = 0.01
-"""Relative residual of the estimates that a covariance is learned from."""

@@ -20,6 +20,34 @@ __all__ = ["GaussianProcess", "SeparableCovariance", "condition", "fit_separable
 _FINER = 0.25
 """Smoothing of the climatology of a filled field, as a part of that of a gappy one."""
 
+_MOVES = (
+    ("y_length", "x_length"),
+    ("y_smoothing", "x_smoothing"),
+    ("space_nugget",),
+    ("time_nugget",),
+    ("long_time",),
+    ("short_time",),
+    ("short_share",),
+    ("x_length",),
+    ("y_length",),
+    ("x_smoothing",),
+    ("y_smoothing",),
+)
+"""What a fit changes together, in this order."""
+
+_BOUNDS = {
+    "short_time": (0.1, 20.0),
+    "long_time": (0.5, 200.0),
+    "short_share": (0.02, 0.98),
+    "time_nugget": (1e-3, 1.0),
+    "space_nugget": (1e-3, 1.0),
+    "y_length": (0.5, 200.0),
+    "x_length": (0.5, 200.0),
+    "y_smoothing": (0.25, 16.0),
+    "x_smoothing": (0.25, 16.0),
+}
+"""Within what a fit looks."""
+
 
 class GaussianProcess:
     """Simple kriging from all observations at once under a separable covariance that is fitted to what is given.
@@ -176,34 +204,6 @@ def fit_separable(
     return replace(best, sill=_Trial(values, hidden, axes, 4 * windows).sill(best))
 
 
-_MOVES = (
-    ("y_length", "x_length"),
-    ("y_smoothing", "x_smoothing"),
-    ("space_nugget",),
-    ("time_nugget",),
-    ("long_time",),
-    ("short_time",),
-    ("short_share",),
-    ("x_length",),
-    ("y_length",),
-    ("x_smoothing",),
-    ("y_smoothing",),
-)
-"""What is changed together, in this order."""
-
-_BOUNDS = {
-    "short_time": (0.1, 20.0),
-    "long_time": (0.5, 200.0),
-    "short_share": (0.02, 0.98),
-    "time_nugget": (1e-3, 1.0),
-    "space_nugget": (1e-3, 1.0),
-    "y_length": (0.5, 200.0),
-    "x_length": (0.5, 200.0),
-    "y_smoothing": (0.25, 16.0),
-    "x_smoothing": (0.25, 16.0),
-}
-
-
 def _descend(
     best: SeparableCovariance, error: Callable[[SeparableCovariance], float], factor: float, rounds: int
 ) -> SeparableCovariance:
@@ -255,7 +255,7 @@ class _Trial:
         answers = list(self._answers(covariance, 16, 0.01))
         square = sum(float(np.square(mean - values)[gaps].sum()) for values, gaps, mean, _ in answers)
         promised = sum(float(np.square(std)[gaps].sum()) for _, gaps, _, std in answers)
-        return square / promised if promised else 1.0
+        return max(square / promised, 1e-6) if promised else 1.0  # 0 would be no covariance
 
     def _answers(
         self, covariance: SeparableCovariance, num_samples: int, tolerance: float

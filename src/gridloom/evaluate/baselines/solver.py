@@ -53,6 +53,8 @@ class TileSolver:
         self._dtype = np.float64 if tolerance < 1e-4 else np.float32
         self._circle = places.shape[1] if periodic else 0
         self.tiles = list(cut_tiles(places, len(steps), periodic=periodic))
+        if self._learned is not None and len(self._learned.over_space) != len(self.tiles):
+            raise DataError("expected the number of times that the covariance was learned for, got another")
         self._factors: dict[int, tuple[Precision, Precision, Preconditioner]] = {}
 
     def solve(
