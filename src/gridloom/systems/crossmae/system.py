@@ -6,6 +6,7 @@ from gridloom.systems.crossmae.build import build_encoder
 from gridloom.systems.crossmae.calibrate import calibrate
 from gridloom.systems.crossmae.config import CrossMAEConfig
 from gridloom.systems.crossmae.data import encode_source, prepare
+from gridloom.systems.crossmae.figures import FIGURES
 from gridloom.systems.crossmae.fill import Filler
 from gridloom.systems.crossmae.objective import MaskedModeling
 from gridloom.systems.crossmae.presets import PRESETS
@@ -29,4 +30,5 @@ SYSTEM: System[CrossMAEConfig] = System(
     score=score,
     complete=calibrate,
     encode_source=encode_source,
+    figures=FIGURES,
 )
