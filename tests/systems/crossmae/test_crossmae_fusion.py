@@ -88,6 +88,16 @@ def test_an_absent_modality_leaves_what_a_model_without_it_says(fusion: str) -> 
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("fusion", FUSIONS[1:])
+def test_a_modality_is_told_by_its_embedding(fusion: str) -> None:
+    model = make_model(fusion)
+    x, masks = values()
+    expected = predict(model, x, masks)["a"]
+    with torch.no_grad():
+        model.encoder.modality_embedding["b"] += 1.0
+    assert not torch.allclose(predict(model, x, masks)["a"], expected)
+
+
 def test_encoders_of_other_depths_are_fused_by_their_last_maps() -> None:
     torch.manual_seed(0)
     short = Modality(patches=SERIES, encoder=replace(ENCODER, feature_maps=True, depth=1), decoder=DECODER)
