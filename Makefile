@@ -22,7 +22,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python $(FIND) -c constraints.txt -e ".[$(EXTRAS)]" -e examples/custom_system
 	@touch $@
 
-demo: install  ## Train on real elevation: encode the globe, find summits; evaluate, and show the reports.
+demo: install  ## Train on real data: encode the globe, find summits, fill the sea; evaluate, and show the reports.
 	@$(BIN)/python -m gridloom demo --output $(DEMO)
 
 demo-quick: install  ## The same way in two minutes (what CI runs).

@@ -25,7 +25,7 @@ VERBS = {
     "report": "draw a run as one self-contained HTML page",
     "check": "look at a dataset before training: missing cells, gaps, split, preset",
     "data": "list or prepare the data sets that come along",
-    "demo": "the whole way on real elevation, in a few minutes",
+    "demo": "the whole way on real data, in a few minutes",
 }
 
 _HELP = """usage: gridloom VERB ...

@@ -40,7 +40,8 @@ def attend(
 
 def _heads(values: Tensor, num_heads: int) -> Tensor:
     """[batch, length, head * size] to [batch, head, length, size]; a view."""
-    return values.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    size = values.shape[-1] // num_heads
+    return values.reshape(*values.shape[:-1], num_heads, size).transpose(1, 2)
 
 
 def _check_heads(dim: int, num_heads: int) -> None:

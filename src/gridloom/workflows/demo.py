@@ -1,4 +1,4 @@
-"""demo: the whole way on real elevation: an encoder, and an energy that finds summits."""
+"""demo: the whole way on real data: an encoder of the relief, an energy that finds summits, gaps of the sea filled."""
 
 import logging
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from gridloom.workflows.check import check
 from gridloom.workflows.encode import encode
 from gridloom.workflows.extract import extract
 from gridloom.workflows.figures import figures
+from gridloom.workflows.fill import fill
 from gridloom.workflows.locate import locate
 from gridloom.workflows.report import report
 from gridloom.workflows.search import search
@@ -26,6 +27,8 @@ _DATA = "etopo20"
 _QUICK_STEPS = 60
 _HIMALAYA = {"lat": 30.0, "lon": 86.0}
 _SUMMIT_STEPS, _SUMMIT_QUICK_STEPS = 400, 20
+_SEA = "coads"
+_SEA_QUICK_STEPS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,10 @@ class DemoResult:
 
 
 def demo(output: Path | str, *, quick: bool = False) -> DemoResult:
-    """Train on the relief of the Earth: encode and search the globe, find summits with another model; evaluate, report.
+    """Train on the relief of the Earth and the temperature of the sea; evaluate and report.
+
+    An encoder of the globe is trained, extracted and searched; another model finds summits; a third fills the months of
+    the sea surface, of which half was never measured.
 
     Args:
         output: Folder for everything. Called again, it goes on where it was.
@@ -53,7 +59,11 @@ def demo(output: Path | str, *, quick: bool = False) -> DemoResult:
         _LOGGER.info("check %s: %s", _DATA, note)
     semantic, places = _encode_globe(output, quick)
     energy, others = _find_summits(output / "summits", quick)
-    return DemoResult(scores={"semantic": semantic.scores, "energy": energy.scores}, places={**places, **others})
+    crossmae, filled = _fill_sea(output / "sea", quick)
+    return DemoResult(
+        scores={"semantic": semantic.scores, "energy": energy.scores, "crossmae": crossmae.scores},
+        places={**places, **others, **filled},
+    )
 
 
 def _encode_globe(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]:
@@ -98,6 +108,23 @@ def _find_summits(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]
     page = report(run)
     figures(run, output=output / "figures")
     return result, {"summits": str(found), "report of the energy": str(page), "its pictures": str(output / "figures")}
+
+
+def _fill_sea(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]:
+    system = get_system("crossmae")
+    config = configure(system, preset="tiny")
+    if quick:
+        short = replace(config.train, steps=_SEA_QUICK_STEPS, warmup_steps=2, validate_every=_SEA_QUICK_STEPS)
+        config = replace(config, train=short, background=replace(config.background, folds=1))
+    _LOGGER.info("train: to fill sea-surface temperature where nobody measured, %d steps", config.train.steps)
+    run = output / "run"
+    result = _train(system, config, run)
+    _LOGGER.info("fill: every gap of %s, with its standard deviation", _SEA)
+    filled = output / "sea-filled.nc"
+    fill(_SEA, run, output=filled, replace=True)
+    page = report(run)
+    figures(run, output=output / "figures")
+    return result, {"filled sea": str(filled), "report of the fill": str(page), "its figures": str(output / "figures")}
 
 
 def _train(system: System, config: Any, run: Path) -> RunResult:

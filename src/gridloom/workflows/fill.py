@@ -155,7 +155,7 @@ def _fill(dataset: xr.Dataset, trained: Trained[CrossMAEConfig], variables: list
     if time is None:
         raise DataError(f"expected a dimension of time, got {', '.join(map(str, dataset.dims))}")
     numeric_variables(dataset, variables)
-    observed = {name: np.isfinite(dataset[name]) for name in variables}
+    observed = {name: dataset[name].copy(data=np.isfinite(dataset[name].values)) for name in variables}
     gaps_of = {name: (~seen & seen.any(time)).transpose(*dataset[name].dims) for name, seen in observed.items()}
     wanted = xr.Dataset(gaps_of)
     answers = Filler(trained, show=True).predict(dataset, wanted)

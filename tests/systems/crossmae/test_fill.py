@@ -221,7 +221,7 @@ def test_a_background_is_what_an_untrained_model_says(data, tmp_path):
     known = batch.fields["temperature.known"].values
     visible = batch.fields["temperature"].valid & ~batch.features["temperature.hidden"]
     values = batch.fields["temperature"].values
-    assert known.shape == (*values.shape, 3)
+    assert known.shape == (*values.shape, len(config.background.kinds) + 1)
     torch.testing.assert_close(known[..., 0][visible], values[visible], rtol=0, atol=1e-4)  # observations stand
     objective = system.objective(config).eval()
     task = prepared.task("test")

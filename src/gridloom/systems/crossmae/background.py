@@ -21,7 +21,7 @@ from gridloom.evaluate.baselines.smooth import smooth_climatology
 from gridloom.evaluate.baselines.time_axis import time_values
 from gridloom.grid.normalize import Normalizer
 from gridloom.grid.splits import is_periodic
-from gridloom.systems.crossmae.config import BackgroundFit, CrossMAEConfig
+from gridloom.systems.crossmae.config import BackgroundFit, BackgroundKind, CrossMAEConfig
 from gridloom.systems.crossmae.estimate import Estimate
 from gridloom.systems.crossmae.fields import Fields
 from gridloom.systems.crossmae.holdout import hide_gaps
@@ -153,7 +153,7 @@ def fit_backgrounds(config: CrossMAEConfig, training: Fields, normalizer: Normal
 
 def order_backgrounds(
     config: CrossMAEConfig, training: Fields, whole: Fields, held_out: Mapping[str, np.ndarray], normalizer: Normalizer
-) -> tuple[str, ...]:
+) -> tuple[BackgroundKind, ...]:
     """Put the background with the smallest error at validation cells first, and leave out those that are far behind.
 
     Args:

@@ -134,9 +134,9 @@ def _inputs(config: CrossMAEConfig) -> InputSpec:
     places: tuple[int, ...] = ()  # those that static attributes belong to
     for name, modality in config.modalities.items():
         variables = modality.variables or (name,)
-        if modality.kind == "image":
-            dims, size = ("time", "y", "x"), (times, *modality.size)
-        else:
+        dims: tuple[str, ...] = ("time", "y", "x")
+        size: tuple[int, ...] = (times, *modality.size)
+        if modality.kind == "vector":
             dims, size = ("place", "time", "feature"), (modality.size[0], times, len(variables))
             places = modality.size[:1]
         fields[name] = FieldSpec(dims=dims, size=size, variables=variables)
@@ -144,11 +144,11 @@ def _inputs(config: CrossMAEConfig) -> InputSpec:
         if channels:
             fields[name + KNOWN] = FieldSpec(dims=(*dims, "channel"), size=(*size, channels))
         if place_features(config):
-            size = (cut_of(config, name).num_places, place_features(config))
-            features[name + PLACES] = FeatureSpec(dims=("place", "feature"), size=size, dtype="float32")
+            shape = (cut_of(config, name).num_places, place_features(config))
+            features[name + PLACES] = FeatureSpec(dims=("place", "feature"), size=shape, dtype="float32")
     if time_features(config):
         features[TIMES] = FeatureSpec(dims=("time", "feature"), size=(times, time_features(config)), dtype="float32")
     if config.static_dim:
-        dims = ("place", "attribute") if places else ("attribute",)
-        fields[STATIC] = FieldSpec(dims=dims, size=(*places, config.static_dim))
+        of_places = ("place", "attribute") if places else ("attribute",)
+        fields[STATIC] = FieldSpec(dims=of_places, size=(*places, config.static_dim))
     return InputSpec(fields=fields, features=features)

@@ -16,6 +16,7 @@ __all__ = [
     "Architecture",
     "BackgroundConfig",
     "BackgroundFit",
+    "BackgroundKind",
     "CrossMAEConfig",
     "DataConfig",
     "LossConfig",
@@ -30,7 +31,7 @@ cross-attention with weighted feature maps."""
 
 Split = Literal["cells", "time"]
 
-Background = Literal["linear", "eof", "kriging", "gaussian", "em"]
+BackgroundKind = Literal["linear", "eof", "kriging", "gaussian", "em"]
 """A line in time between anomalies; empirical orthogonal functions (DINEOF); the nearest observations; all observations
 under a parametric covariance; under one that is learnt from the record."""
 
@@ -210,7 +211,7 @@ class BackgroundConfig:
     They are computed for several draws of gaps over the training cells, so that the model sees how they err.
     """
 
-    kinds: tuple[Background, ...] = ()
+    kinds: tuple[BackgroundKind, ...] = ()
     """Which. The model's answer is added to the one that is best at validation cells; those far behind it are left
     out, the others are known to the model too. None: the model starts from nothing."""
     folds: int = 16

@@ -193,7 +193,7 @@ def _window_masks(
     patches = {name: cut_of(config, name) for name in observed}
     cells = {name: torch.from_numpy(np.ascontiguousarray(observed[name]))[None] for name in observed}
     has_data = {name: patches[name].cut(cells[name]).any(-1) for name in observed}
-    shares = {name: share_of(config, name) for name in observed}
+    shares = {name: share_of(config, name) for name in observed if config.modalities[name].target}
     layouts = {name: patches[name].layout for name in observed}
     masks, _ = draw_masks(key, has_data, layouts, shares, config.masking.strategies, alpha=config.masking.alpha)
     found = {}

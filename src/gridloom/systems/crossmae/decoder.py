@@ -150,7 +150,8 @@ class PatchDecoder(nn.Module):
     def place(self, asked: Chosen, cells: Tensor, num_times: int) -> Float[Tensor, "batch times places cells"]:
         """Put answers at their positions, 0 elsewhere."""
         num_places = self.patches.num_places
-        return scatter_rows(cells, asked, num_times * num_places).unflatten(1, (num_times, num_places))
+        placed = scatter_rows(cells, asked, num_times * num_places)
+        return placed.view(len(cells), num_times, num_places, cells.shape[2])
 
     def forward(
         self, tokens: Tensor | Sequence[Tensor], mask_info: MaskInfo, *, context: Context | None = None

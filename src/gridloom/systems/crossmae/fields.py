@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -114,7 +115,7 @@ def _ordered(values: xr.DataArray, dataset: xr.Dataset, time: str) -> xr.DataArr
 def _told(name: str, modality: ModalityConfig, chosen: Mapping[str, xr.DataArray]) -> ModalityConfig:
     variables = modality.variables or (name,)
     first = chosen[variables[0]]
-    kind = "image" if first.ndim == 3 else "vector"
+    kind: Literal["image", "vector"] = "image" if first.ndim == 3 else "vector"
     if kind == "image" and len(variables) > 1:
         raise DataError(f"modality {name!r}: an image has one variable, got {', '.join(variables)}")
     for other in variables[1:]:

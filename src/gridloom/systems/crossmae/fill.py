@@ -16,7 +16,7 @@ from gridloom.systems.crossmae.background import Background
 from gridloom.systems.crossmae.config import CrossMAEConfig
 from gridloom.systems.crossmae.estimate import Estimate
 from gridloom.systems.crossmae.fields import Fields, open_modalities
-from gridloom.systems.crossmae.objective import MaskedModeling
+from gridloom.systems.crossmae.objective import Filled, MaskedModeling
 from gridloom.systems.crossmae.pad import pad_cells, pad_estimate, pad_to_window
 from gridloom.systems.crossmae.source import Fold, ModalSource, cut_modalities
 
@@ -164,16 +164,15 @@ class _Sums:
     """Weighted sums of what overlapping windows say."""
 
     def __init__(self, shape: tuple[int, ...], with_spread: bool) -> None:
-        self.correction = np.zeros(shape)
+        self.correction: np.ndarray = np.zeros(shape)
         self.variance = np.zeros(shape) if with_spread else None
         self.weight = np.zeros(shape)
 
-    def add(self, filled: object, places: Sequence[tuple[slice, ...]], taper: np.ndarray) -> None:
-        correction, spread = filled  # type: ignore[misc]
+    def add(self, filled: Filled, places: Sequence[tuple[slice, ...]], taper: np.ndarray) -> None:
         for sample, place in enumerate(places):
-            self.correction[place] += taper * correction[sample].double().cpu().numpy()
-            if self.variance is not None:
-                self.variance[place] += taper * spread[sample].double().square().cpu().numpy()
+            self.correction[place] += taper * filled.correction[sample].double().cpu().numpy()
+            if self.variance is not None and filled.spread is not None:
+                self.variance[place] += taper * filled.spread[sample].double().square().cpu().numpy()
             self.weight[place] += taper
 
     def finish(self, kept: tuple[slice, ...], estimate: Estimate | None) -> Stitched:
@@ -182,7 +181,9 @@ class _Sums:
         correction = scale * self.correction[kept] / weight
         spread = None if self.variance is None else scale * np.sqrt(self.variance[kept] / weight)
         base = np.zeros_like(correction) if estimate is None else estimate.base[kept].astype(np.float64)
-        background = np.zeros_like(correction) if estimate is None else scale * estimate.known[(*kept, 0)].astype(float)
+        background = (
+            np.zeros_like(correction) if estimate is None else scale * estimate.known[..., 0][kept].astype(np.float64)
+        )
         return Stitched(base, background, correction, spread)
 
 

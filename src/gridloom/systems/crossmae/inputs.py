@@ -8,6 +8,7 @@ source has chosen.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from einops import reduce
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -76,4 +77,4 @@ def _times(batch: Batch, patches: Patches) -> Tensor | None:
         return times
     short = patches.num_times(times.shape[1]) * patches.steps - times.shape[1]
     whole = F.pad(times.transpose(1, 2), (0, short), mode="replicate") if short else times.transpose(1, 2)
-    return whole.unflatten(2, (-1, patches.steps)).mean(-1).transpose(1, 2)
+    return reduce(whole, "batch feature (times step) -> batch times feature", "mean", step=patches.steps)

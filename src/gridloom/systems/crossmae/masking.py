@@ -74,7 +74,7 @@ def choose_share(
     flat = torch.where(among, ranks, torch.inf).flatten(1)
     place = flat.argsort(dim=1, stable=True).argsort(dim=1)
     count = (among.flatten(1).sum(1) * share.double()).round()
-    return (place < count[:, None]).unflatten(1, among.shape[1:]) & among
+    return (place < count[:, None]).view(among.shape) & among
 
 
 def dirichlet_shares(

@@ -182,7 +182,8 @@ class MultiModalEncoder(Encoder):
 
     def _common(self, name: str, tokens: Tensor) -> Tensor:
         tokens = self.to_common[name](tokens) if name in self.to_common else tokens
-        return tokens + self.modality_embedding[name]
+        embedded: Tensor = tokens + self.modality_embedding[name]
+        return embedded
 
     def _share(self, tokens: Tensor, padding: Tensor) -> Tensor:
         mask = padding if bool(padding.any()) else None
@@ -243,7 +244,7 @@ class MultiModalEncoder(Encoder):
         lengths = [tokens.shape[1] for tokens in last.values()]
         padding = torch.cat([one.info["padding_mask"] for one in encoded.values()], dim=1)
         told = self._share(torch.cat([self._common(name, tokens) for name, tokens in last.items()], dim=1), padding)
-        return dict(zip(last, told.split(lengths, dim=1), strict=True))
+        return dict(zip(last, torch.split(told, lengths, dim=1), strict=True))
 
 
 def _num_visible(encoder: PatchEncoder, static: Tensor | None, info: MaskInfo) -> int:

@@ -48,6 +48,8 @@ class MaskedModeling(Objective):
         blend: Share of the model's correction that is added to the background, found on validation cells.
     """
 
+    scale: Tensor
+    blend: Tensor
     may_skip_parameters = True  # a modality that no sample of a batch has
 
     def __init__(self, config: CrossMAEConfig) -> None:

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from einops import rearrange
 from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn import functional as F
@@ -94,16 +95,27 @@ class ImagePatches(Patches):
         missing = (columns * across - values.shape[3], rows * down - values.shape[2])
         if any(missing):
             values = F.pad(values, (0, missing[0], 0, missing[1]))
-        boxes = values.unflatten(3, (columns, across)).unflatten(2, (rows, down))
-        return boxes.transpose(3, 4).reshape(*values.shape[:2], rows * columns, down * across)
+        return rearrange(
+            values,
+            "batch time (rows down) (columns across) -> batch time (rows columns) (down across)",
+            down=down,
+            across=across,
+        )
 
     def join(
         self, cells: Shaped[Tensor, "batch times places cells"], steps: int
     ) -> Shaped[Tensor, "batch time height width"]:
         """Put patches together to frames."""
         (rows, columns), (down, across) = self.layout, self.patch
-        boxes = cells.unflatten(3, (down, across)).unflatten(2, (rows, columns)).transpose(3, 4)
-        return boxes.reshape(len(cells), steps, rows * down, columns * across)[..., : self.height, : self.width]
+        boxes = rearrange(
+            cells,
+            "batch time (rows columns) (down across) -> batch time (rows down) (columns across)",
+            rows=rows,
+            columns=columns,
+            down=down,
+            across=across,
+        )
+        return boxes[..., : self.height, : self.width]
 
 
 @dataclass(frozen=True)
@@ -152,13 +164,17 @@ class SeriesPatches(Patches):
         missing = times * self.steps - values.shape[2]
         if missing:
             values = F.pad(values, (0, 0, 0, missing))
-        return values.unflatten(2, (times, self.steps)).transpose(1, 2).flatten(3)
+        return rearrange(
+            values, "batch place (times step) feature -> batch times place (step feature)", step=self.steps
+        )
 
     def join(
         self, cells: Shaped[Tensor, "batch times places cells"], steps: int
     ) -> Shaped[Tensor, "batch place time feature"]:
         """Put patches together to series; the axis of features stays."""
-        series = cells.unflatten(3, (self.steps, self.features)).transpose(1, 2).flatten(2, 3)
+        series = rearrange(
+            cells, "batch times place (step feature) -> batch place (times step) feature", step=self.steps
+        )
         return series[:, :, :steps]
 
 

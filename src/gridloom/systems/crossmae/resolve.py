@@ -23,14 +23,15 @@ def resolve(config: CrossMAEConfig) -> CrossMAEConfig:
                 f"{fields.modalities[name].size}; bring them to one grid first"
             )
     axes = (fields.dataset.sizes[fields.time], rows, columns)
-    window = tuple(min(size, axis) or axis for size, axis in zip(config.data.window, axes, strict=True))
+    times, high, wide = (min(size, axis) or axis for size, axis in zip(config.data.window, axes, strict=True))
+    window = (times, high, wide)
     if len(images) < len(fields.modalities) and images and window[1:] != axes[1:]:
         raise DataError(
             f"windows in space need images alone, these data have series too; use --data.window {window[0]} 0 0"
         )
-    stride = tuple(step or max(1, size // 2) for step, size in zip(config.data.stride, window, strict=True))
+    stride = [step or max(1, size // 2) for step, size in zip(config.data.stride, window, strict=True)]
     modalities = {
-        name: replace(modality, size=window[1:] if modality.kind == "image" else modality.size)
+        name: replace(modality, size=(high, wide) if modality.kind == "image" else modality.size)
         for name, modality in fields.modalities.items()
     }
     for name, modality in modalities.items():
@@ -42,7 +43,7 @@ def resolve(config: CrossMAEConfig) -> CrossMAEConfig:
         raise DataError(f"the configuration says {config.static_dim} static attributes, the data {static_dim}")
     resolved = replace(
         config,
-        data=replace(config.data, window=window, stride=stride),  # type: ignore[arg-type]
+        data=replace(config.data, window=window, stride=(stride[0], stride[1], stride[2])),
         modalities=modalities,
         static_dim=static_dim,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -202,7 +203,8 @@ def season(fields: Fields) -> np.ndarray:
     if values.dtype.kind == "M":
         phase = (values - values.astype("datetime64[Y]")) / np.timedelta64(1, "D") / 365.25
     elif values.dtype == object and len(values) and hasattr(values[0], "month"):
-        phase = np.array([(value.month - 1 + (value.day - 1) / 31) / 12 for value in values])
+        dates: list[Any] = values.tolist()
+        phase = np.array([(date.month - 1 + (date.day - 1) / 31) / 12 for date in dates])
     elif fields.time.lower() == "month" and values.dtype.kind in "iuf":
         phase = (values - 0.5) / 12
     else:

@@ -55,7 +55,8 @@ def take_rows(
     """Rows at these positions of the same sample."""
     size, length = rows.shape[:2]
     start = torch.arange(size, device=rows.device)[:, None] * length
-    return rows.flatten(0, 1).index_select(0, (positions + start).flatten()).unflatten(0, positions.shape)
+    chosen = rows.flatten(0, 1).index_select(0, (positions + start).flatten())
+    return chosen.view(*positions.shape, rows.shape[2])
 
 
 def scatter_rows(
@@ -70,7 +71,7 @@ def scatter_rows(
         kept = ~chosen.padding.flatten()
         where, flat = where[kept], flat[kept]
     whole = rows.new_zeros(size * num_positions, rows.shape[2])
-    return whole.index_copy(0, where, flat).unflatten(0, (size, num_positions))
+    return whole.index_copy(0, where, flat).view(size, num_positions, rows.shape[2])
 
 
 def padding_or_none(padding: Bool[Tensor, "batch length"]) -> Tensor | None:
@@ -88,7 +89,7 @@ def length_buckets(padding: Bool[Tensor, "batch length"]) -> list[tuple[Tensor, 
     step = max(1, -(-padding.shape[1] // _NUM_BUCKETS))
     group = (lengths + step - 1) // step
     found = []
-    for number in group.unique().tolist():
+    for number in torch.unique(group).tolist():
         samples = (group == number).nonzero(as_tuple=True)[0]
         found.append((samples, int(lengths[samples].max())))
     return found
