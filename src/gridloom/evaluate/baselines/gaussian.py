@@ -177,7 +177,7 @@ def fit_separable(
             for other scales.
         seed: Of the hiding.
         axes: Times, the period of the cycle, and whether x closes a circle.
-        windows: Parts of a larger grid, of some 900 places and 120 times each, that are tried.
+        windows: Parts of a larger grid, that are tried: some 900 places of 60 times, or half of them of 120.
 
     Returns:
         The covariance, its sill such that the squared errors are on average what it says.
@@ -269,8 +269,10 @@ class _Trial:
 def _pick_windows(hidden: np.ndarray, count: int) -> list[tuple[slice, slice, slice]]:
     """Parts of the grid with many hidden cells, spread over it."""
     times, height, width = hidden.shape
-    length, rows = min(times, 120), min(height, 30)
-    columns = min(width, 900 // rows)
+    length = min(times, 120)
+    places = min(900, 54_000 // length)
+    rows = min(height, int(np.sqrt(places)))
+    columns = min(width, places // rows)
     starts = [range(0, size - part + 1, part) for size, part in zip(hidden.shape, (length, rows, columns), strict=True)]
     windows = [(slice(t, t + length), slice(y, y + rows), slice(x, x + columns)) for t, y, x in product(*starts)]
     shares = [int(hidden[window].sum()) for window in windows]
