@@ -159,12 +159,24 @@ def _panel(
             _hatch(axes, cells, extent, hatch, color)
     axes.set_xlim(min(left, right), max(left, right))
     axes.set_ylim(min(bottom, top), max(bottom, top))
-    for axis, side, count in ((axes.yaxis, sides[0], 3), (axes.xaxis, sides[1], 2)):
-        axis.set_major_locator(MaxNLocator(nbins=count, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=3, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_xticks(_two_ticks(left, right))
+    for axis, side in ((axes.yaxis, sides[0]), (axes.xaxis, sides[1])):
         if side.suffixes:
             axis.set_major_formatter(lambda value, _, suffixes=side.suffixes: _degrees(value, suffixes))
     for spine in axes.spines.values():
         spine.set(visible=True, linewidth=0.4)
+
+
+def _two_ticks(left: float, right: float) -> list[float]:
+    """Round numbers near either side: more have no room in a narrow panel."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = min(left, right), max(left, right)
+    margin = 0.08 * (high - low)  # a number at the very side would stick out
+    ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    inside = [float(tick) for tick in ticks if low + margin <= tick <= high - margin]
+    return [inside[0], inside[-1]] if inside else []
 
 
 def _degrees(value: float, suffixes: tuple[str, str]) -> str:
