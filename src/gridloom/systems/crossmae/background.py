@@ -32,6 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 _YEAR = 365.2425 * 86400
 _RADIUS = 2.0
 _FAR_BEHIND = 1.5
+_FIT_SEED = 10_000  # other gaps than those that are held out
 
 
 class Background:
@@ -128,7 +129,7 @@ def fit_backgrounds(config: CrossMAEConfig, training: Fields, normalizer: Normal
     """
 
     def hide(observed: np.ndarray, seed: int) -> np.ndarray:
-        return hide_gaps(observed, config.data.gaps, config.data.gap_share, seed)
+        return hide_gaps(observed, config.data.gaps, config.data.gap_share, _FIT_SEED + seed)
 
     fitted: Mapping[str, BackgroundFit] = config.background.fitted
     found = dict(fitted)

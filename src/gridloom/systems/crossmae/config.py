@@ -80,9 +80,9 @@ class DataConfig:
     time is held out, as one uses a model on what comes."""
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     """With `split time`: shares of training, validation and test."""
-    gaps: Literal["blocks", "frames", "cells", "real"] = "blocks"
+    gaps: Literal["auto", "blocks", "frames", "cells", "real"] = "auto"
     """With `split cells`: shape of what is held out: boxes in space and time, whole times, single cells, the gaps of
-    other times."""
+    other times. `auto` takes real gaps where they change in time, else boxes."""
     gap_share: float = 0.3
     """With `split cells`: share of the observed cells that is the test; whole times for `frames`."""
     validation_share: float = 0.1

@@ -54,7 +54,10 @@ def hide_gaps(observed: np.ndarray, kind: str, share: float, seed: int) -> np.nd
     if kind == "blocks":
         return hide_blocks(observed, share=share, seed=seed)
     if kind == "frames":
-        return hide_frames(observed, share=share, seed=seed)
+        seen = observed.any(axis=(1, 2))  # times that are hidden already cannot be hidden again
+        hidden = np.zeros_like(observed)
+        hidden[seen] = hide_frames(observed[seen], share=share, seed=seed)
+        return hidden
     if kind == "cells":
         return hide_cells(observed, share=share, seed=seed)
     return transplant_gaps(observed, share=share, seed=seed)

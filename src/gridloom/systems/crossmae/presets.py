@@ -29,13 +29,19 @@ _SMALL = ModelConfig(
 
 def default() -> CrossMAEConfig:
     """The specification's size: encoders 256 wide and 6 layers deep, decoders 128 wide and 4 deep."""
-    return CrossMAEConfig()
+    return CrossMAEConfig(
+        data=DataConfig(window=(8, 80, 80)),
+        masking=MaskingConfig(strategies=("random", "blocks")),
+        train=TrainConfig(batch_size=16, learning_rate=3e-4, keep="best"),
+    )
 
 
 def tiny() -> CrossMAEConfig:
     """The demonstration: the months of sea-surface temperature, half of it missing, a small model beside kriging."""
     return CrossMAEConfig(
-        data=DataConfig(path="coads", variables=("sst",), window=(6, 30, 60), stride=(1, 15, 30), gap_share=0.15),
+        data=DataConfig(
+            path="coads", variables=("sst",), window=(6, 30, 60), stride=(1, 15, 30), gaps="blocks", gap_share=0.15
+        ),
         model=replace(_SMALL, dim=64, image_depth=2, image_patch=(5, 5)),
         background=BackgroundConfig(kinds=("kriging",), folds=4),
         train=TrainConfig(
@@ -53,7 +59,7 @@ def tiny() -> CrossMAEConfig:
 def ostia() -> CrossMAEConfig:
     """Gaps in monthly sea-surface temperature, from a Gaussian process and what the model adds to it."""
     return CrossMAEConfig(
-        data=DataConfig(path="ostia", window=(7, 18, 48), stride=(1, 0, 8)),
+        data=DataConfig(path="ostia", window=(7, 18, 48), stride=(1, 0, 8), gaps="blocks"),
         model=_SMALL,
         background=BackgroundConfig(kinds=("gaussian", "eof"), folds=16),
         train=TrainConfig(
@@ -71,7 +77,7 @@ def ostia() -> CrossMAEConfig:
 def a1b_e1() -> CrossMAEConfig:
     """Two paired runs of a climate model: gaps in one are filled with the other in sight."""
     return CrossMAEConfig(
-        data=DataConfig(path="a1b-e1", window=(7, 37, 49), stride=(1, 0, 0)),
+        data=DataConfig(path="a1b-e1", window=(7, 37, 49), stride=(1, 0, 0), gaps="blocks"),
         modalities={"a1b": ModalityConfig(variables=("a1b",)), "e1": ModalityConfig(variables=("e1",), target=False)},
         model=replace(_SMALL, fusion="cross", image_patch=(4, 5)),
         background=BackgroundConfig(kinds=("gaussian", "eof"), folds=12),

@@ -1,14 +1,17 @@
 """Filling in a configuration what only the data can tell."""
 
 from dataclasses import replace
+from typing import Literal
 
 from gridloom.core.errors import DataError
 from gridloom.systems.crossmae.background import fit_backgrounds, order_backgrounds
 from gridloom.systems.crossmae.config import CrossMAEConfig
 from gridloom.systems.crossmae.fields import Fields, open_modalities
-from gridloom.systems.crossmae.holdout import fit_normalizers, hold_out_cells, without
+from gridloom.systems.crossmae.holdout import fit_normalizers, hold_out_cells, observed_cells, without
 
 __all__ = ["resolve"]
+
+_FEW_GAPS = 0.01
 
 
 def resolve(config: CrossMAEConfig) -> CrossMAEConfig:
@@ -41,13 +44,25 @@ def resolve(config: CrossMAEConfig) -> CrossMAEConfig:
     static_dim = len(fields.static.data_vars) if fields.static is not None else 0
     if config.static_dim not in (0, static_dim):
         raise DataError(f"the configuration says {config.static_dim} static attributes, the data {static_dim}")
+    gaps = _gaps(fields) if config.data.gaps == "auto" else config.data.gaps
     resolved = replace(
         config,
-        data=replace(config.data, window=window, stride=(stride[0], stride[1], stride[2])),
+        data=replace(config.data, gaps=gaps, window=window, stride=(stride[0], stride[1], stride[2])),
         modalities=modalities,
         static_dim=static_dim,
     )
     return _with_backgrounds(resolved, fields) if config.background.kinds else resolved
+
+
+def _gaps(fields: Fields) -> Literal["blocks", "real"]:
+    """Real gaps where at least a hundredth of the cells that were ever seen comes and goes."""
+    for name in fields.modalities:
+        observed = observed_cells(fields, name)
+        times = 0 if fields.modalities[name].kind == "image" else 1
+        changing = ~observed & observed.any(axis=times, keepdims=True)
+        if changing.sum() >= _FEW_GAPS * observed.sum():
+            return "real"
+    return "blocks"
 
 
 def _with_backgrounds(config: CrossMAEConfig, fields: Fields) -> CrossMAEConfig:
