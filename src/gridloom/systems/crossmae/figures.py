@@ -26,6 +26,8 @@ _WIDEST = 2.5
 _LEVELS = 99
 _MOST_STEPS = 120
 _MOST_SERIES = 2
+_ACRONYM = 5
+_CELSIUS = ("degree_celsius", "degrees_celsius", "degc", "celsius")
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ class _Answers:
     @property
     def name(self) -> str:
         """The variable for people."""
-        return str(self.truth.attrs.get("long_name", self.variable)).replace("_", " ")
+        told = str(self.truth.attrs.get("long_name", self.variable)).replace("_", " ")
+        return told.lower() if told.isupper() and len(told) > _ACRONYM else told
 
     @property
     def unit(self) -> str:
         """Its unit, `1` for none."""
-        return str(self.truth.attrs.get("units", "1"))
+        unit = str(self.truth.attrs.get("units", "1"))
+        return "°C" if unit.lower() in _CELSIUS else unit
 
 
 def _asked(view: View, kind: str) -> list[_Answers]:

@@ -75,7 +75,7 @@ def draw_distance(panels: Mapping[str, Binned], *, name: str, unit: str) -> Draw
             lower.set_xlabel(label)
             lower.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0, 0].set_ylim(0, None)
-        axes[0, 0].set_ylabel(name if unit == "1" else f"{name} [{unit}]")
+        axes[0, 0].set_ylabel("error" if unit == "1" else f"error [{unit}]")
         axes[1, 0].set_ylabel("cells")
         made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
     data = {
@@ -209,9 +209,9 @@ def _one_series(axes: Axes, times: np.ndarray, series: FilledSeries) -> None:
 def _date_ticks(axes: Axes) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(minticks=3, maxticks=6)
+    locator = AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def _handles(axes: np.ndarray) -> tuple[list[Any], list[str]]:

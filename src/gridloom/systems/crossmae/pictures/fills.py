@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,7 +164,7 @@ def _panel(
     axes.set_xticks(_two_ticks(left, right))
     for axis, side in ((axes.yaxis, sides[0]), (axes.xaxis, sides[1])):
         if side.suffixes:
-            axis.set_major_formatter(lambda value, _, suffixes=side.suffixes: _degrees(value, suffixes))
+            axis.set_major_formatter(partial(_degrees, suffixes=side.suffixes))
     for spine in axes.spines.values():
         spine.set(visible=True, linewidth=0.4)
 
@@ -179,7 +180,7 @@ def _two_ticks(left: float, right: float) -> list[float]:
     return [inside[0], inside[-1]] if inside else []
 
 
-def _degrees(value: float, suffixes: tuple[str, str]) -> str:
+def _degrees(value: float | int, _: int | None = None, *, suffixes: tuple[str, str]) -> str:
     """Say degrees: 5°S, 170°W."""
     turned = (value + 180) % 360 - 180 if "E" in suffixes else value
     mark = "" if turned in (0, -180) else suffixes[int(turned > 0)]
