@@ -31,6 +31,8 @@ __all__ = ["Background", "fit_backgrounds", "order_backgrounds"]
 _LOGGER = logging.getLogger(__name__)
 _YEAR = 365.2425 * 86400
 _RADIUS = 2.0
+_WINDOWS = 2  # parts of a large record that a covariance is fitted on
+_DRAWS = 8  # for the spread of a Gaussian process, which the network sees and corrects
 _FAR_BEHIND = 1.5
 _FIT_SEED = 10_000  # other gaps than those that are held out
 
@@ -93,11 +95,11 @@ def _fill(kind: str, values: np.ndarray, axes: Axes, fit: BackgroundFit) -> tupl
         return krige(values, missing, fit.kriging, axes=axes)
     if kind == "gaussian":
         assert fit.gaussian is not None
-        return condition(values, fit.gaussian, missing, axes=axes)
+        return condition(values, fit.gaussian, missing, axes=axes, num_samples=_DRAWS)
     if kind == "em":
         assert fit.gaussian is not None
         learned = fit_em(values, fit.gaussian, missing, axes=axes)
-        return condition(values, learned, missing, axes=axes)
+        return condition(values, learned, missing, axes=axes, num_samples=_DRAWS)
     if kind == "eof":
         flat = values.reshape(len(values), -1)
         rank = min(fit.eof_rank, len(flat), int(np.isfinite(flat).any(0).sum()))
@@ -144,7 +146,7 @@ def fit_backgrounds(config: CrossMAEConfig, training: Fields, normalizer: Normal
             if kind == "kriging":
                 fit = replace(fit, kriging=fit_covariance(values, hide=hide, axes=axes))
             elif kind in ("gaussian", "em") and fit.gaussian is None:
-                fit = replace(fit, gaussian=fit_separable(values, hide=hide, axes=axes))
+                fit = replace(fit, gaussian=fit_separable(values, hide=hide, axes=axes, windows=_WINDOWS))
             elif kind == "eof":
                 hidden = hide(np.isfinite(values), 0).reshape(len(values), -1)
                 fit = replace(fit, eof_rank=choose_rank(values.reshape(len(values), -1), hidden).rank)

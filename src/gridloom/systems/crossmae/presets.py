@@ -61,9 +61,9 @@ def ostia() -> CrossMAEConfig:
     return CrossMAEConfig(
         data=DataConfig(path="ostia", window=(7, 18, 48), stride=(1, 0, 8), gaps="blocks"),
         model=_SMALL,
-        background=BackgroundConfig(kinds=("gaussian", "eof"), folds=16),
+        background=BackgroundConfig(kinds=("em", "gaussian", "eof"), folds=6),
         train=TrainConfig(
-            steps=1200,
+            steps=400,
             batch_size=8,
             learning_rate=1e-3,
             validate_every=100,
@@ -80,12 +80,12 @@ def a1b_e1() -> CrossMAEConfig:
         data=DataConfig(path="a1b-e1", window=(7, 37, 49), stride=(1, 0, 0), gaps="blocks"),
         modalities={"a1b": ModalityConfig(variables=("a1b",)), "e1": ModalityConfig(variables=("e1",), target=False)},
         model=replace(_SMALL, fusion="cross", image_patch=(4, 5)),
-        background=BackgroundConfig(kinds=("gaussian", "eof"), folds=12),
+        background=BackgroundConfig(kinds=("em", "gaussian", "eof"), folds=6),
         train=TrainConfig(
-            steps=600,
+            steps=400,
             batch_size=8,
             learning_rate=1e-3,
-            validate_every=100,
+            validate_every=50,
             keep="best",
             ema_decay=0.99,
             checkpoint_every=300,
