@@ -94,9 +94,12 @@ def a1b_e1() -> CrossMAEConfig:
 
 
 def water() -> CrossMAEConfig:
-    """Five modalities and static attributes of a made-up hydrology, the layout of the specification in small."""
+    """The specification's shapes on a made-up hydrology, at reduced width.
+
+    Windows of 90 days, 522 patches of which 94 hold data, three fields, two series of 604 places, static attributes.
+    """
     return CrossMAEConfig(
-        data=DataConfig(path="water", window=(10, 0, 0), stride=(3, 0, 0), split="time"),
+        data=DataConfig(path="water-large", window=(90, 0, 0), stride=(15, 0, 0), split="time"),
         model=ModelConfig(
             dim=64,
             image_depth=2,
@@ -105,12 +108,19 @@ def water() -> CrossMAEConfig:
             decoder_dim=64,
             decoder_depth=2,
             decoder_heads=4,
-            image_patch=(2, 2),
-            vector_patch=5,
-            fusion="cross",
+            fusion="pooled",
         ),
-        masking=MaskingConfig(share=0.75, predict=0.5),
-        train=TrainConfig(steps=600, batch_size=4, learning_rate=1e-3, validate_every=200, validate_windows=16),
+        masking=MaskingConfig(share=0.75, predict=0.25),
+        train=TrainConfig(
+            steps=150,
+            batch_size=2,
+            learning_rate=2e-3,
+            warmup_steps=15,
+            validate_every=50,
+            validate_windows=2,
+            checkpoint_every=50,
+            keep_checkpoints=2,
+        ),
     )
 
 
