@@ -154,7 +154,10 @@ def test_series_are_those_of_the_least_median_and_largest_error():
     scale = xr.DataArray([5.0, 0.1, 1.0], dims="place")
     noise = of.task.wanted["u"] * scale * of.task.truth["u"].std("time")
     answers["crossmae"] = answers["crossmae"].assign(u=of.predictions["climatology"]["u"] + 3.0 + noise)
-    data = drawn("series", replace(of, predictions=answers)).data
+    drawing = drawn("series", replace(of, predictions=answers))
+    data = drawing.data
+    told = [axes.get_title(loc="left") for axes in drawing.figure.axes]
+    assert told[::2] == ["place 1, least error", "place 2, median error", "place 0, largest error"]
     for row, place in enumerate((1, 2, 0)):
         np.testing.assert_array_equal(data[f"{row} u truth"], of.task.truth["u"].values[place])
     asked = of.task.wanted["u"].values[1]

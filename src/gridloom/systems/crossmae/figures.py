@@ -216,7 +216,10 @@ def series(view: View) -> Drawing | None:
     part = slice(start, start + _MOST_STEPS)
     names = view.task.truth[place_dim].values if place_dim in view.task.truth.coords else None
     rows = [
-        [_one_series(one, place, part, f"{place_dim} {place if names is None else names[place]}") for one in shown]
+        [
+            _one_series(one, place, part, f"{place_dim} {place if names is None else names[place]}, {what}")
+            for one in shown
+        ]
         for place, what in places.items()
     ]
     return draw_series(rows, times=_times(view.task.truth, time)[part], time_label=time)
