@@ -1,12 +1,13 @@
 """How far two gloo ranks are from one process that trains on the same global batches.
 
-How: the losses of 20 steps, printed as float32, for five fake systems (sequence, point, modalities, clip, autoencoder)
-and a small semantic one with GroupNorm; the largest absolute difference. Two ranks are held against one process twice:
-one that takes the whole batch at once, and one that computes the same halves after each other (`train.accumulate 2`).
-The second figure is what distribution itself changes. The first has rounding in it too: kernels sum a batch of 8 in
-another order than two of 4, and training can let that grow from step to step; the float64 twin tells how much of it is
-rounding. Then once more through the command line: `python -m torch.distributed.run --nproc-per-node 2 -m gridloom
-train semantic` beside the same command without torchrun.
+How: the losses of 20 steps, printed as float32, for five fake systems (sequence, point, modalities, clip, autoencoder),
+a small semantic one with GroupNorm and a small crossmae; the largest absolute difference. Two ranks are held against one
+process twice: one that takes the whole batch at once, and one that computes the same halves after each other
+(`train.accumulate 2`; crossmae refuses that, its loss is a mean over the cells of the whole batch). The second figure is
+what distribution itself changes. The first has rounding in it too: kernels sum a batch of 8 in another order than two of
+4, and training can let that grow from step to step; the float64 twin tells how much of it is rounding. Then once more
+through the command line: `python -m torch.distributed.run --nproc-per-node 2 -m gridloom train semantic` beside the same
+command without torchrun.
 Goal: at most 1e-5, for each of the two. The sequence has dropout, drawn from each sample's own key; with torch's own
 dropout each rank would draw its own mask, and two ranks would be another, equally good run.
 """
@@ -30,11 +31,12 @@ def _difference(one: Path, two: Path) -> float:
 
 def _compare(folder: Path) -> dict[str, Any]:
     history = losses(folder / "two")
+    halves = (folder / "halves").exists()
     return {
         "steps": len(history),
         "first loss": history[0],
         "last loss": history[-1],
-        "to the same halves": _difference(folder / "halves", folder / "two"),
+        "to the same halves": _difference(folder / "halves", folder / "two") if halves else None,
         "to the whole batch": _difference(folder / "one", folder / "two"),
     }
 
@@ -46,9 +48,10 @@ def in_the_loop(*, system: str, steps: int) -> dict[str, Any]:
         folder = Path(name)
         data = make_data(folder)
         codes = [join(start_run(system, data, folder / "one", **settings))]
-        codes += [join(start_run(system, data, folder / "halves", accumulate=2, **settings))]
+        if system != "crossmae":
+            codes += [join(start_run(system, data, folder / "halves", accumulate=2, **settings))]
         codes += [join(rank) for rank in start_ranks(system, data, folder / "two", world=2, **settings)]
-        assert codes == [0, 0, 0, 0], f"a run failed: {codes}"
+        assert not any(codes), f"a run failed: {codes}"
         return _compare(folder)
 
 
@@ -85,14 +88,15 @@ def _row(bench: Bench, name: str, found: dict[str, Any]) -> tuple[Any, ...]:
     bench.figure(name, found)
     row: list[Any] = [name, found["steps"], found["first loss"], found["last loss"]]
     for which in ("to the same halves", "to the whole batch"):
-        row += [found[which], bench.goal(f"{name}, {which}", found[which] <= _GOAL)]
+        told = found[which]
+        row += ["", ""] if told is None else [told, bench.goal(f"{name}, {which}", told <= _GOAL)]
     return tuple(row)
 
 
 def main() -> None:
     bench = Bench(__file__, __doc__ or "")
     steps = 10 if bench.quick else 20
-    names = ("fake_modalities", "semantic") if bench.quick else SYSTEMS
+    names = ("fake_modalities", "semantic", "crossmae") if bench.quick else (*SYSTEMS, "crossmae")
     rows = [_row(bench, name, bench.cell(name, in_the_loop, system=name, steps=steps)) for name in names]
     if bench.quick:
         print("  torchrun: left out by --quick, it takes a minute")

@@ -65,8 +65,30 @@ def _semantic(data: Path, *, double: bool) -> Any:
     return replace(SYSTEM, presets={"default": lambda: config}, objective=objective)
 
 
+def _crossmae(data: Path) -> Any:
+    """Two fields, gaps in both, all strategies of masking: samples ask for different numbers of patches."""
+    from gridloom.core.settings import TrainConfig
+    from gridloom.systems.crossmae import SYSTEM
+    from gridloom.systems.crossmae.config import CrossMAEConfig, DataConfig, MaskingConfig, ModelConfig
+
+    config = CrossMAEConfig(
+        data=DataConfig(path=str(data), window=(6, 16, 16), split="time", fractions=(0.6, 0.2, 0.2)),
+        model=ModelConfig(
+            dim=32, image_depth=2, num_heads=4, decoder_dim=32, decoder_depth=2, image_patch=(4, 4), fusion="shared"
+        ),
+        masking=MaskingConfig(strategies=("random", "blocks", "gaps", "dirichlet"), share=0.5),
+        train=TrainConfig(
+            steps=24, batch_size=8, log_every=1, checkpoint_every=24, validate_every=0, tensorboard=False
+        ),
+    )
+    return replace(SYSTEM, presets={"default": lambda: config}, baselines={}, figures={})
+
+
 def _system(name: str, data: Path) -> Any:
     from tests.contract.fakes import FAKES
+
+    if name == "crossmae":
+        return _crossmae(data)
 
     if name.startswith("semantic"):
         return _semantic(data, double="float64" in name)
