@@ -1,13 +1,13 @@
 """How far two gloo ranks are from one process that trains on the same global batches.
 
-How: the losses of 20 steps, printed as float32, for five fake systems (sequence, point, modalities, clip, autoencoder),
-a small semantic one with GroupNorm and a small crossmae; the largest absolute difference. Two ranks are held against one
-process twice: one that takes the whole batch at once, and one that computes the same halves after each other
-(`train.accumulate 2`; crossmae refuses that, its loss is a mean over the cells of the whole batch). The second figure is
-what distribution itself changes. The first has rounding in it too: kernels sum a batch of 8 in another order than two of
-4, and training can let that grow from step to step; the float64 twin tells how much of it is rounding. Then once more
-through the command line: `python -m torch.distributed.run --nproc-per-node 2 -m gridloom train semantic` beside the same
-command without torchrun.
+How: the losses of 20 steps, printed as float32, for five fake systems (sequence, point, modalities, clip,
+autoencoder), a small semantic one with GroupNorm and a small crossmae; the largest absolute difference. Two ranks are
+held against one process twice: one that takes the whole batch at once, and one that computes the same halves after
+each other (`train.accumulate 2`; crossmae refuses that, its loss is a mean over the cells of the whole batch). The
+second figure is what distribution itself changes. The first has rounding in it too: kernels sum a batch of 8 in
+another order than two of 4, and training can let that grow from step to step; the float64 twin tells how much of it
+is rounding. Then once more through the command line: `python -m torch.distributed.run --nproc-per-node 2 -m gridloom
+train semantic` beside the same command without torchrun.
 Goal: at most 1e-5, for each of the two. The sequence has dropout, drawn from each sample's own key; with torch's own
 dropout each rank would draw its own mask, and two ranks would be another, equally good run.
 """

@@ -214,14 +214,11 @@ def series(view: View) -> Drawing | None:
     place_dim, time = (str(dim) for dim in first.truth.dims)
     start = _crowded_start(first.hidden[list(places)].sum(0), _MOST_STEPS)
     part = slice(start, start + _MOST_STEPS)
-    names = view.task.truth[place_dim].values if place_dim in view.task.truth.coords else None
-    rows = [
-        [
-            _one_series(one, place, part, f"{place_dim} {place if names is None else names[place]}, {what}")
-            for one in shown
-        ]
-        for place, what in places.items()
-    ]
+    names = view.task.truth[place_dim].values if place_dim in view.task.truth.coords else np.arange(len(count))
+    rows = []
+    for place, what in places.items():
+        where = f"{place_dim} {names[place]}"
+        rows.append([_one_series(one, place, part, f"{where}, {what}" if one is first else where) for one in shown])
     return draw_series(rows, times=_times(view.task.truth, time)[part], time_label=time)
 
 

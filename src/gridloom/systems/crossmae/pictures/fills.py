@@ -180,6 +180,12 @@ def _two_ticks(left: float, right: float) -> list[float]:
     return [inside[0], inside[-1]] if inside else []
 
 
+def _few_ticks(scale: ColorScale) -> list[float]:
+    """Two numbers, and 0 between them."""
+    ticks = _two_ticks(float(scale.norm.vmin or 0.0), float(scale.norm.vmax or 0.0))
+    return [ticks[0], 0.0, ticks[-1]] if ticks and ticks[0] < 0 < ticks[-1] else ticks
+
+
 def _degrees(value: float | int, _: int | None = None, *, suffixes: tuple[str, str]) -> str:
     """Say degrees: 5°S, 170°W."""
     turned = (value + 180) % 360 - 180 if "E" in suffixes else value
@@ -225,7 +231,7 @@ def _bars(
             ax=list(panels[:, places].ravel()),
             orientation="horizontal",
             extend=scale.extend,
-            ticks=MaxNLocator(nbins=4 if len(members) == 1 else 7, steps=[1, 2, 2.5, 5, 10]),
+            ticks=_few_ticks(scale) if len(members) == 1 else MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]),
             shrink=0.9 if len(members) == 1 else 0.6,
             aspect=14 if len(members) == 1 else 36,
             pad=0.02,
