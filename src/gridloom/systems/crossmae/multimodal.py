@@ -215,7 +215,8 @@ class MultiModalEncoder(Encoder):
         """Embed a batch in which nothing is hidden but what is missing.
 
         Returns:
-            `embedding`, the mean token of each modality beside each other, 0 where a modality is absent; `tokens`,
+            `embedding`, the mean token of each modality beside each other (static tokens count), 0 where nothing of a
+            modality is known; `tokens`,
             one for each time and place of each modality, 0 where there is no data.
         """
         inputs = read_inputs(batch, {name: encoder.patches for name, encoder in self._items()})

@@ -41,7 +41,7 @@ class Filled(NamedTuple):
 
 
 class MaskedModeling(Objective):
-    """The model with its masks and its loss, in normalized units (see `Calibration` for the buffers).
+    """The model with its masks and its loss, in normalized units; `calibrate` sets its buffers after training.
 
     Attributes:
         scale: Factor of the predicted standard deviation of each modality, found on validation cells.
@@ -122,42 +122,43 @@ class MaskedModeling(Objective):
 
     def _hide(self, batch: Batch, inputs: Inputs) -> tuple[dict, dict, dict, dict]:
         """Patches hidden from the encoder, cells it may see, cells to predict, and patches to predict."""
-        masking, key = self.config.masking, batch.key
-        if inputs.hidden is not None:
+        if inputs.hidden is not None:  # the source has chosen cells
             hidden = {name: torch.zeros_like(cells) for name, cells in inputs.has_data.items()}
             seen = dict(inputs.visible)
             targets = {name: inputs.valid[name] & ~seen[name] for name in seen}
         else:
-            learnt = [name for name, modality in self.config.modalities.items() if modality.target]
-            shares = {name: share_of(self.config, name) for name in learnt}
-            layouts = {name: patches.layout for name, patches in self.patches.items()}
-            hidden, drawn = draw_masks(key, inputs.has_data, layouts, shares, masking.strategies, alpha=masking.alpha)
-            seen, targets = {}, {}
-            for name, patches in self.patches.items():
-                valid = inputs.valid[name]
-                if name in shares and "gaps" in masking.strategies:
-                    chosen = drawn == masking.strategies.index("gaps")
-                    hidden[name] = hidden[name] & ~chosen[:, None, None]
-                    time_axis = 0 if isinstance(patches, ImagePatches) else 1
-                    moved = transplant(key, valid, name, time_axis=time_axis)
-                    moved = moved & chosen.reshape(-1, *(1,) * (valid.ndim - 1))
-                else:
-                    moved = torch.zeros_like(valid)
-                if name in shares and masking.cells:
-                    moved = moved | (valid & (uniform(key, tuple(valid.shape[1:]), f"{name}.cells") < masking.cells))
-                steps = valid.shape[time_axis_of(patches) + 1]
-                covered = patches.join(hidden[name][..., None].expand(-1, -1, -1, patches.num_cells), steps)
-                covered = covered.reshape(valid.shape)
-                seen[name] = valid & ~moved
-                targets[name] = valid & (covered | moved)
+            hidden, seen, targets = self._mask(batch, inputs)
         ask = {name: self.patches[name].cut(cells).any(-1) for name, cells in targets.items()}
-        if masking.predict < 1 and self.training:
+        predict = self.config.masking.predict
+        if predict < 1 and self.training:
             for name, patches_asked in ask.items():
                 one = 1.0 / patches_asked.flatten(1).sum(1).clamp(min=1)  # never none of those that there are
-                share = one.clamp(min=masking.predict)
-                ranks = uniform(key, tuple(patches_asked.shape[1:]), f"{name}.predict")
-                ask[name] = choose_share(ranks, patches_asked, share)
+                ranks = uniform(batch.key, tuple(patches_asked.shape[1:]), f"{name}.predict")
+                ask[name] = choose_share(ranks, patches_asked, one.clamp(min=predict))
         return hidden, seen, targets, ask
+
+    def _mask(self, batch: Batch, inputs: Inputs) -> tuple[dict, dict, dict]:
+        """Hide patches by the strategies, and single cells; what is no target stays visible."""
+        masking, key = self.config.masking, batch.key
+        shares = {name: share_of(self.config, name) for name, one in self.config.modalities.items() if one.target}
+        layouts = {name: patches.layout for name, patches in self.patches.items()}
+        hidden, drawn = draw_masks(key, inputs.has_data, layouts, shares, masking.strategies, alpha=masking.alpha)
+        seen, targets = {}, {}
+        for name, patches in self.patches.items():
+            valid, time_axis = inputs.valid[name], time_axis_of(patches)
+            alone = torch.zeros_like(valid)  # cells that are hidden by themselves
+            if name in shares and "gaps" in masking.strategies:
+                chosen = drawn == masking.strategies.index("gaps")
+                hidden[name] = hidden[name] & ~chosen[:, None, None]
+                alone = transplant(key, valid, name, time_axis=time_axis)
+                alone = alone & chosen.reshape(-1, *(1,) * (valid.ndim - 1))
+            if name in shares and masking.cells:
+                alone = alone | (valid & (uniform(key, tuple(valid.shape[1:]), f"{name}.cells") < masking.cells))
+            cells = hidden[name][..., None].expand(-1, -1, -1, patches.num_cells)
+            covered = patches.join(cells, valid.shape[time_axis + 1]).reshape(valid.shape)
+            seen[name] = valid & ~alone
+            targets[name] = valid & (covered | alone)
+        return hidden, seen, targets
 
     def _errors(self, name: str, answer: Answer, inputs: Inputs, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sum of the loss, sum of squared errors and number of cells, for each sample.
