@@ -90,13 +90,24 @@ def to_markdown(scores: Sequence[Score]) -> str:
     return "".join("| " + " | ".join(entry.replace("|", "\\|") for entry in line) + " |\n" for line in lines)
 
 
-def to_rich(scores: Sequence[Score], *, title: str | None = None) -> RichTable:
-    """A table for the terminal."""
+def to_rich(scores: Sequence[Score], *, title: str | None = None, most_columns: int = 10) -> RichTable:
+    """A table for the terminal.
+
+    Args:
+        scores: What is shown.
+        title: Above the table.
+        most_columns: With more, the metrics that come last are left out, and the caption says so.
+    """
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    table = pivot(scores)
-    rich_table = RichTable(title=title, title_justify="left")
+    metrics = list(dict.fromkeys(score.metric for score in scores))
+    table, kept = pivot(scores), len(metrics)
+    while len(table.columns) > most_columns and kept > 1:
+        kept -= 1
+        table = pivot(scores, metrics=metrics[:kept])
+    left_out = f"left out here: {', '.join(metrics[kept:])}" if kept < len(metrics) else None
+    rich_table = RichTable(title=title, title_justify="left", caption=left_out, caption_justify="left")
     rich_table.add_column("method")
     for column in table.columns:
         rich_table.add_column(Text(column), justify="right")

@@ -117,7 +117,8 @@ def forecast(
     longer = dataset.reindex({time: np.concatenate([dataset[time].values, times])})
     # A step without any observation of a place that was observed before is a gap like others.
     filled = _fill(longer, trained, _variables(trained.config)).isel({time: slice(-steps, None)})
-    ahead = filled.drop_vars([f"{name}{SOURCE}" for name in _variables(trained.config)])
+    known = _variables(trained.config)
+    ahead = filled[[f"{name}{ending}" for name in known for ending in ("", STD) if f"{name}{ending}" in filled]]
     if output is not None:
         save_grid(ahead, output, replace=replace)
     return ahead

@@ -174,18 +174,24 @@ def _is_probe(score: Score) -> bool:
 def _describe_data(prepared: Prepared) -> str:
     splits = prepared.splits
     counts = ", ".join(f"{len(source):,} for {part}" for part, source in prepared.sources.items())
-    parts = ", ".join(f"{name} {start} to {stop}" for name, (start, stop) in splits["parts"].items())
     missing = {
         str(name): float(1 - np.isfinite(values.values).mean())
         for name, values in prepared.history.data_vars.items()
         if values.dtype.kind == "f"
     }
     shares = ", ".join(f"{name} {share:.1%}" for name, share in missing.items())
+    return f"{_describe_parts(splits)} Windows: {counts}.\n\nMissing in the training part: {shares or 'nothing'}."
+
+
+def _describe_parts(splits: Mapping[str, Any]) -> str:
+    if "parts" not in splits:
+        return (
+            f"Held out: {splits['share']:.0%} of what was observed for the test, in gaps of the kind "
+            f"`{splits['gaps']}` (seed {splits['seed']}), and others for validation."
+        )
+    parts = ", ".join(f"{name} {start} to {stop}" for name, (start, stop) in splits["parts"].items())
     gap = f", {splits['gap']} cells apart" if "gap" in splits else ""
-    return (
-        f"Split along {splits['dim']} into contiguous parts{gap}: {parts}. Windows: {counts}.\n\n"
-        f"Missing in the training windows: {shares or 'nothing'}."
-    )
+    return f"Split along {splits['dim']} into contiguous parts{gap}: {parts}."
 
 
 def _cards(system: System, scores: Sequence[Score], prepared: Prepared, metrics: Sequence[Mapping]) -> list[Card]:

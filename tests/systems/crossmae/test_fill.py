@@ -61,7 +61,8 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    gridloom.train_system("crossmae", settings(str(data)), output=folder, show=False, report=False)
+    gridloom.train_system("crossmae", settings(str(data)), output=folder, show=False)
+    assert "Held out" in (folder / "report.html").read_text()
     return folder
 
 

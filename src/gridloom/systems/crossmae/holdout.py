@@ -15,10 +15,20 @@ from gridloom.grid.splits import PARTS, Splits, decorrelation_length, split_bloc
 from gridloom.systems.crossmae.config import CrossMAEConfig
 from gridloom.systems.crossmae.fields import Fields
 
-__all__ = ["HeldOut", "fit_normalizers", "hide_gaps", "hold_out_cells", "observed_cells", "split_time", "without"]
+__all__ = [
+    "HeldOut",
+    "fit_normalizers",
+    "gaps_change",
+    "hide_gaps",
+    "hold_out_cells",
+    "observed_cells",
+    "split_time",
+    "without",
+]
 
 _VALIDATION_SEED = 1000
 _MOST_COLUMNS = 512
+_FEW_GAPS = 0.01
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,14 @@ def hide_gaps(observed: np.ndarray, kind: str, share: float, seed: int) -> np.nd
         return hidden
     if kind == "cells":
         return hide_cells(observed, share=share, seed=seed)
+    if not gaps_change(observed):  # of several modalities one may be complete
+        return hide_blocks(observed, share=share, seed=seed)
     return transplant_gaps(observed, share=share, seed=seed)
+
+
+def gaps_change(observed: np.ndarray) -> bool:
+    """Whether at least a hundredth of the cells that were ever seen comes and goes; [time, y, x]."""
+    return bool((~observed & observed.any(axis=0)).sum() >= _FEW_GAPS * observed.sum())
 
 
 def hold_out_cells(fields: Fields, config: CrossMAEConfig) -> HeldOut:

@@ -1,17 +1,18 @@
 """Filling in a configuration what only the data can tell."""
 
+import logging
 from dataclasses import replace
 from typing import Literal
 
 from gridloom.core.errors import DataError
 from gridloom.systems.crossmae.background import fit_backgrounds, order_backgrounds
-from gridloom.systems.crossmae.config import CrossMAEConfig
+from gridloom.systems.crossmae.config import CrossMAEConfig, MaskingConfig
 from gridloom.systems.crossmae.fields import Fields, open_modalities
-from gridloom.systems.crossmae.holdout import fit_normalizers, hold_out_cells, observed_cells, without
+from gridloom.systems.crossmae.holdout import fit_normalizers, gaps_change, hold_out_cells, observed_cells, without
 
 __all__ = ["resolve"]
 
-_FEW_GAPS = 0.01
+_LOGGER = logging.getLogger(__name__)
 
 
 def resolve(config: CrossMAEConfig) -> CrossMAEConfig:
@@ -55,18 +56,18 @@ def resolve(config: CrossMAEConfig) -> CrossMAEConfig:
 
 
 def _gaps(fields: Fields) -> Literal["blocks", "real"]:
-    """Real gaps where at least a hundredth of the cells that were ever seen comes and goes."""
-    for name in fields.modalities:
+    """Real gaps where those of any modality change in time."""
+    for name, modality in fields.modalities.items():
         observed = observed_cells(fields, name)
-        times = 0 if fields.modalities[name].kind == "image" else 1
-        changing = ~observed & observed.any(axis=times, keepdims=True)
-        if changing.sum() >= _FEW_GAPS * observed.sum():
+        if gaps_change(observed if modality.kind == "image" else observed.T[:, None, :]):
             return "real"
     return "blocks"
 
 
 def _with_backgrounds(config: CrossMAEConfig, fields: Fields) -> CrossMAEConfig:
     """Fit the backgrounds that were not fitted yet, on the training cells."""
+    if config.masking != MaskingConfig(predict=config.masking.predict):
+        _LOGGER.warning("with a background, data.gaps and data.gap_share say what is hidden: masking is not looked at")
     targets = {n for n, modality in config.modalities.items() if modality.kind == "image" and modality.target}
     if targets <= set(config.background.fitted):
         return config
