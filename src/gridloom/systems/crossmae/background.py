@@ -105,6 +105,8 @@ def _fill(kind: str, values: np.ndarray, axes: Axes, fit: BackgroundFit) -> tupl
         rank = min(fit.eof_rank, len(flat), int(np.isfinite(flat).any(0).sum()))
         return fill_eof(flat, rank).reshape(values.shape), np.zeros(values.shape)
     climatology = smooth_climatology(values, axes=axes, radius=_RADIUS)
+    if kind == "climatology":
+        return climatology, np.zeros(values.shape)
     return climatology + line_in_time(values - climatology, axes.times_of(values)), np.zeros(values.shape)
 
 

@@ -31,8 +31,8 @@ cross-attention with weighted feature maps."""
 
 Split = Literal["cells", "time"]
 
-BackgroundKind = Literal["linear", "eof", "kriging", "gaussian", "em"]
-"""A line in time between anomalies; empirical orthogonal functions (DINEOF); the nearest observations; all observations
+BackgroundKind = Literal["climatology", "linear", "eof", "kriging", "gaussian", "em"]
+"""The smooth climatology, so that the network learns anomalies; a line in time between anomalies; empirical orthogonal functions (DINEOF); the nearest observations; all observations
 under a parametric covariance; under one that is learnt from the record."""
 
 
