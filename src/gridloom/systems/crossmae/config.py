@@ -32,8 +32,9 @@ cross-attention with weighted feature maps."""
 Split = Literal["cells", "time"]
 
 BackgroundKind = Literal["climatology", "linear", "eof", "kriging", "gaussian", "em"]
-"""The smooth climatology, so that the network learns anomalies; a line in time between anomalies; empirical orthogonal functions (DINEOF); the nearest observations; all observations
-under a parametric covariance; under one that is learnt from the record."""
+"""The smooth climatology, so that the network learns anomalies; a line in time between anomalies; empirical orthogonal
+functions (DINEOF); the nearest observations; all observations under a parametric covariance; under one that is learnt
+from the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
