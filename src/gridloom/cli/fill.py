@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     from rich.table import Table
 
     from gridloom.cli.console import console, print_json
-    from gridloom.workflows.fill import SOURCE, fill, forecast
+    from gridloom.workflows.fill import HELD_OUT, SOURCE, fill, forecast
 
     if parsed.forecast:
         ahead = forecast(parsed.data, parsed.model, parsed.forecast, output=parsed.output, replace=parsed.replace)
@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     for name in [str(n).removesuffix(SOURCE) for n in filled.data_vars if str(n).endswith(SOURCE)]:
         source = filled[f"{name}{SOURCE}"].values
         rows[name] = {what: int((source == flag).sum()) for flag, what in enumerate(("observed", "filled", "never"))}
-    told = {str(key): value for key, value in filled.attrs.items() if "held-out cells" in str(key)}
+    told = {str(key): value for key, value in filled.attrs.items() if HELD_OUT in str(key)}
     if parsed.json:
         print_json({"output": str(parsed.output), "cells": rows, "calibration": told})
         return 0

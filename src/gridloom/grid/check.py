@@ -246,8 +246,8 @@ def _propose(dataset: xr.Dataset) -> tuple[Splits | None, str, str]:
         return (
             None,
             "",
-            f"smaller than {_SMALLEST_WINDOW // 2 + 1} cells down or across; networks need windows of multiples of "
-            f"{_SMALLEST_WINDOW}, filled by more than half",
+            f"smaller than {_SMALLEST_WINDOW // 2 + 1} cells down or across; semantic needs windows of multiples of "
+            f"{_SMALLEST_WINDOW}, filled by more than half (crossmae takes any)",
         )
     fields = pad_to_windows(fields, dict.fromkeys(dims, _SMALLEST_WINDOW))
     reason = ""

@@ -16,10 +16,13 @@ from gridloom.grid.write import save_grid
 from gridloom.systems.crossmae.config import CrossMAEConfig
 from gridloom.systems.crossmae.fill import STD, Filler
 
-__all__ = ["SOURCE", "fill", "forecast", "impute"]
+__all__ = ["HELD_OUT", "SOURCE", "fill", "forecast", "impute"]
 
 SOURCE = "_source"
 """A variable of this ending says where the values of the one without come from."""
+
+HELD_OUT = "held-out cells of the training record"
+"""Part of the attributes that say how far the intervals can be trusted."""
 
 _OBSERVED, _FILLED, _NEVER = 0, 1, 2
 _MEANINGS = "observed filled never_had_data"
@@ -28,7 +31,11 @@ _MONTHS = {1: (28, 31), 3: (89, 92), 6: (181, 184), 12: (365, 366)}  # calendar 
 
 
 def fill(
-    data: str | Path | xr.Dataset, model: Path | str, *, output: Path | str | None = None, replace: bool = False
+    data: str | Path | xr.Dataset | xr.DataArray,
+    model: Path | str,
+    *,
+    output: Path | str | None = None,
+    replace: bool = False,
 ) -> xr.Dataset:
     """Fill every missing cell of the variables that a model knows.
 
@@ -51,16 +58,20 @@ def fill(
     if output is not None and Path(output).exists() and not replace:
         raise DataError(f"{output} exists already; choose another --output, or pass --replace")
     artifact, trained = _load(model, "fill")
-    dataset = _named(open_grid(data), trained.config)
-    variables = _variables(trained.config)
-    filled = _fill(dataset, trained, variables).assign_attrs(_provenance(artifact))
+    dataset, names = _named(_open(data), trained.config)
+    filled = _fill(dataset, trained, _variables(trained.config)).assign_attrs(_provenance(artifact))
+    filled = filled.rename({name: own for name, own in names.items() if name in filled})
     if output is not None:
         save_grid(filled, output, replace=replace)
     return filled
 
 
 def impute(
-    data: str | Path | xr.Dataset, model: Path | str, *, output: Path | str | None = None, replace: bool = False
+    data: str | Path | xr.Dataset | xr.DataArray,
+    model: Path | str,
+    *,
+    output: Path | str | None = None,
+    replace: bool = False,
 ) -> xr.Dataset:
     """Fill the gaps of series of places, with everything else that the model knows in sight; see `fill`.
 
@@ -72,7 +83,7 @@ def impute(
         raise DataError(f"{model}: this model knows fields alone, no series of places; use fill")
     whole = fill(data, model)
     fields = _variables(trained.config, kind="image")
-    untouched = open_grid(data)
+    untouched = _open(data)
     kept = whole.drop_vars([f"{name}{ending}" for name in fields for ending in ("", STD, SOURCE)])
     kept = kept.assign({name: untouched[name] for name in fields})
     if output is not None:
@@ -81,7 +92,7 @@ def impute(
 
 
 def forecast(
-    data: str | Path | xr.Dataset,
+    data: str | Path | xr.Dataset | xr.DataArray,
     model: Path | str,
     steps: int,
     *,
@@ -103,22 +114,22 @@ def forecast(
     """
     _, trained = _load(model, "forecast")
     if steps < 1:
-        raise DataError(f"expected 1 step or more, got {steps}")
+        raise DataError(f"forecast: expected 1 step or more, got {steps}")
     if steps >= trained.config.data.window[0]:
         _LOGGER.warning(
             "%d steps ahead, but the model's window has %d: the last ones see no observation",
             steps,
             trained.config.data.window[0],
         )
-    dataset = _named(open_grid(data), trained.config)
-    time = time_dim(dataset)
-    assert time is not None
+    dataset, names = _named(_open(data), trained.config)
+    time = _time(dataset)
     times = _times_to_come(dataset, time, steps)
     longer = dataset.reindex({time: np.concatenate([dataset[time].values, times])})
     # A step without any observation of a place that was observed before is a gap like others.
     filled = _fill(longer, trained, _variables(trained.config)).isel({time: slice(-steps, None)})
     known = _variables(trained.config)
     ahead = filled[[f"{name}{ending}" for name in known for ending in ("", STD) if f"{name}{ending}" in filled]]
+    ahead = ahead.rename({name: own for name, own in names.items() if name in ahead})
     if output is not None:
         save_grid(ahead, output, replace=replace)
     return ahead
@@ -141,20 +152,47 @@ def _variables(config: CrossMAEConfig, kind: str = "") -> list[str]:
     ]
 
 
-def _named(dataset: xr.Dataset, config: CrossMAEConfig) -> xr.Dataset:
-    """Where one variable was trained on and one is there, it is taken whatever its name."""
+def _open(data: str | Path | xr.Dataset | xr.DataArray) -> xr.Dataset:
+    if isinstance(data, xr.DataArray):
+        return data.to_dataset(name=data.name or "variable")
+    if not isinstance(data, str | Path | xr.Dataset):
+        raise DataError(f"expected a path, the name of a sample, or an xarray dataset, got {type(data).__name__}")
+    return open_grid(data)
+
+
+def _named(dataset: xr.Dataset, config: CrossMAEConfig) -> tuple[xr.Dataset, dict[str, str]]:
+    """Where one variable was trained on and one of its kind is there, it is taken whatever its name.
+
+    Returns:
+        The dataset with the model's names, and the file's own names by those.
+    """
     known = _variables(config)
     numeric = [name for name in numeric_variables(dataset) if dataset[name].ndim > 1]
-    if len(known) == len(numeric) == 1 and known != numeric:
-        _LOGGER.info("%s is taken for %s", numeric[0], known[0])
-        return dataset.rename({numeric[0]: known[0]})
-    return dataset
+    if len(known) != 1 or len(numeric) != 1 or known == numeric:
+        return dataset, {}
+    (modality,) = config.modalities.values()
+    if dataset[numeric[0]].ndim != (3 if modality.kind == "image" else 2):
+        return dataset, {}
+    _LOGGER.info("%s is taken for %s", numeric[0], known[0])
+    own = {f"{known[0]}{ending}": f"{numeric[0]}{ending}" for ending in ("", STD, SOURCE)}
+    return dataset.rename({numeric[0]: known[0]}), own
 
 
-def _fill(dataset: xr.Dataset, trained: Trained[CrossMAEConfig], variables: list[str]) -> xr.Dataset:
+def _time(dataset: xr.Dataset) -> str:
     time = time_dim(dataset)
     if time is None:
         raise DataError(f"expected a dimension of time, got {', '.join(map(str, dataset.dims))}")
+    return time
+
+
+def _fill(dataset: xr.Dataset, trained: Trained[CrossMAEConfig], variables: list[str]) -> xr.Dataset:
+    time = _time(dataset)
+    for name in variables:
+        if name not in dataset:
+            raise DataError(
+                f"the model fills {', '.join(variables)}; the data have no {name!r} (they have "
+                f"{', '.join(map(str, dataset.data_vars)) or 'nothing'}); rename, or add it full of NaN to go without"
+            )
     numeric_variables(dataset, variables)
     observed = {name: dataset[name].copy(data=np.isfinite(dataset[name].values)) for name in variables}
     gaps_of = {name: (~seen & seen.any(time)).transpose(*dataset[name].dims) for name, seen in observed.items()}
@@ -164,6 +202,8 @@ def _fill(dataset: xr.Dataset, trained: Trained[CrossMAEConfig], variables: list
     for name in variables:
         original, dims = dataset[name], dataset[name].dims
         gaps, seen = wanted[name].values, observed[name].values
+        if not seen.any():
+            _LOGGER.warning("%s: never observed in these data, nothing to fill it from", name)
         values = original.values.copy()
         values[gaps] = answers[name].values[gaps].astype(values.dtype)
         found[name] = original.copy(data=values)
@@ -186,7 +226,7 @@ def _provenance(artifact: Artifact) -> dict[str, str | float]:
     scores = artifact.training.get("scores", ())
     for score in scores if isinstance(scores, list | tuple) else ():
         if score.get("method") == "crossmae" and str(score.get("metric")) in ("within 1 sigma", "within 2 sigma"):
-            told[f"{score['group']} held-out cells {score['metric']}"] = round(float(score["value"]), 3)
+            told[f"{score['group']}, {HELD_OUT} {score['metric']}"] = round(float(score["value"]), 3)
     return told
 
 

@@ -25,5 +25,5 @@ def info(model: Path | str) -> dict[str, Any]:
     described = {"path": str(artifact.path), "kind": artifact.kind, "system": artifact.system.name}
     if artifact.system.encoder is not None:
         described |= SemanticEncoder.from_pretrained(path).get_model_info()
-    training = {key: value for key, value in artifact.training.items() if key != "splits"}
+    training = {key: value for key, value in artifact.training.items() if key not in ("splits", "scores")}
     return {**described, **{f"training.{key}": value for key, value in training.items()}}

@@ -326,7 +326,7 @@ def test_each_architecture_is_the_model_that_it_names() -> None:
         (lambda: DataConfig(window=(-1, 0, 0)), "must be 0 or more"),
         (lambda: DataConfig(gap_share=1.0), "between 0 and 1, got 1.0"),
         (lambda: MaskingConfig(strategies=()), "at least one"),
-        (lambda: MaskingConfig(predict=0.0), "predict above 0 up to 1"),
+        (lambda: MaskingConfig(predict=0.0), "predict must be above 0"),
         (lambda: LossConfig(normalize_patches=True), "needs loss.kind mse"),
         (lambda: build_model(CrossMAEConfig()), "no modalities: they are filled in from the data"),
         (lambda: build_model(config(model={"use_fm_layers": (2,)})), "use_fm_layers must lie between 0 and 1, got 2"),

@@ -99,7 +99,10 @@ def test_coordinates_units_and_everything_else_are_kept(filled, data):
     assert filled["temperature"].attrs["units"] == given["temperature"].attrs["units"]
     assert filled["temperature_std"].attrs["units"] == given["temperature"].attrs["units"]
     assert filled["temperature"].dims == given["temperature"].dims
-    assert "filled_by_model" in filled.attrs and "temperature held-out cells within 1 sigma" in filled.attrs
+    assert (
+        "filled_by_model" in filled.attrs
+        and "temperature, held-out cells of the training record within 1 sigma" in filled.attrs
+    )
 
 
 def test_what_is_written_is_what_is_returned(run, data, tmp_path):
@@ -274,6 +277,16 @@ def test_series_and_attributes_are_filled_beside_fields(tmp_path):
     xr.testing.assert_identical(alone["soil_moisture"], open_grid(tmp_path / "water.nc")["soil_moisture"])
 
 
+def test_a_variable_of_another_name_keeps_it(data, tmp_path):
+    config = settings(str(data), data=DataConfig(path=str(data), variables=("salinity",), window=(6, 8, 8)))
+    config = replace(config, train=replace(SHORT, steps=1, validate_every=0))
+    gridloom.train_system("crossmae", config, output=tmp_path / "run", show=False, report=False)
+    other = open_grid(data)["salinity"].rename("salt")
+    found = gridloom.fill(other, tmp_path / "run")
+    assert {"salt", "salt_std", "salt_source"} == set(map(str, found.data_vars))
+    assert "salt" in gridloom.forecast(other, tmp_path / "run", 1)
+
+
 def test_what_is_no_target_stays_visible_and_is_not_asked(data):
     config = settings(str(data), modalities={"temperature": ModalityConfig(), "salinity": ModalityConfig(target=False)})
     system = get_system("crossmae")
@@ -284,8 +297,12 @@ def test_what_is_no_target_stays_visible_and_is_not_asked(data):
 def test_what_cannot_be_filled_is_said_in_one_line(run, data, tmp_path):
     with pytest.raises(DataError, match="time"):
         gridloom.fill(record().isel(time=0, drop=True), run)
-    with pytest.raises(ValueError, match="salinity"):
+    with pytest.raises(DataError, match="add it full of NaN"):
         gridloom.fill(record().drop_vars("salinity").assign(other=record()["salinity"]), run)
+    with pytest.raises(DataError, match="real needs gaps"):
+        system = get_system("crossmae")
+        gridloom.save_grid(record(missing=0.0), tmp_path / "whole.nc")
+        system.resolve(settings(str(tmp_path / "whole.nc")))
     with pytest.raises(ConfigError, match=r"data\.split cells"):
         settings(str(data), data=DataConfig(split="time"), background=BackgroundConfig(kinds=("eof",)))
     with pytest.raises(DataError, match="fields alone"):

@@ -170,11 +170,14 @@ class MaskingConfig:
         """Refuse what hides or asks nothing."""
         if not self.strategies:
             raise ConfigError("masking.strategies must name at least one")
-        if not (0 <= self.share <= 1 and 0 < self.predict <= 1 and 0 <= self.cells < 1 and self.alpha > 0):
-            raise ConfigError(
-                f"masking: share must lie between 0 and 1, predict above 0 up to 1, cells from 0 to below 1, "
-                f"alpha above 0, got {self.share}, {self.predict}, {self.cells}, {self.alpha}"
-            )
+        for name, fits, told in (
+            ("share", 0 <= self.share <= 1, "from 0 to 1"),
+            ("predict", 0 < self.predict <= 1, "above 0, up to 1"),
+            ("cells", 0 <= self.cells < 1, "from 0 to below 1"),
+            ("alpha", self.alpha > 0, "above 0"),
+        ):
+            if not fits:
+                raise ConfigError(f"masking.{name} must be {told}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,9 @@ def resolve(config: CrossMAEConfig) -> CrossMAEConfig:
     static_dim = len(fields.static.data_vars) if fields.static is not None else 0
     if config.static_dim not in (0, static_dim):
         raise DataError(f"the configuration says {config.static_dim} static attributes, the data {static_dim}")
-    gaps = _gaps(fields) if config.data.gaps == "auto" else config.data.gaps
+    gaps = _gaps(fields) if config.data.gaps in ("auto", "real") else config.data.gaps
+    if config.data.gaps == "real" != gaps:
+        raise DataError("data.gaps real needs gaps that change in time, these data have none; use --data.gaps blocks")
     resolved = replace(
         config,
         data=replace(config.data, gaps=gaps, window=window, stride=(stride[0], stride[1], stride[2])),
