@@ -98,6 +98,8 @@ def score_model(trained: Any, prepared: Any) -> dict[str, Any]:
 def hidden_error(task: Any, found: Any, name: str, times: slice = slice(None)) -> float:
     """Root mean square error over the hidden cells, which were all observed, in data units."""
     hidden = task.wanted[name].values[times]
+    if not hidden.any():
+        return float("nan")
     off = found[name].transpose(*task.truth[name].dims).values[times] - task.truth[name].values[times]
     return float(np.sqrt(np.square(off[hidden].astype(np.float64)).mean()))
 
