@@ -96,8 +96,8 @@ def a1b_e1() -> CrossMAEConfig:
 def water() -> CrossMAEConfig:
     """The specification's shapes on a made-up hydrology, at reduced width.
 
-    522 patches of which 94 hold data, three fields, two series of 604 places, static attributes; windows of 30 days (the
-    specification has 90: --data.window 90 0 0).
+    522 patches of which 94 hold data, three fields, two series of 604 places, static attributes. Windows have 30 days;
+    the specification's 90 are --data.window 90 0 0.
     """
     return CrossMAEConfig(
         data=DataConfig(path="water-large", window=(30, 0, 0), stride=(5, 0, 0), split="time"),
