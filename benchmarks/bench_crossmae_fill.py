@@ -29,6 +29,8 @@ _WINDOWS: dict[str, dict[str, Any]] = {
 _KINDS = {"blocks": ["em", "gaussian", "kriging", "eof"], "frames": ["gaussian", "kriging", "linear"]}
 _KNOWN = {"ostia blocks": 0.316, "ostia frames": 0.415, "a1b blocks": 0.322, "a1b frames": 0.769, "ssta blocks": 0.261}
 """Best figures known before, of kriging (blocks, A1B frames) and of lines between anomalies (OSTIA frames), in K."""
+_BUDGETS = {"ostia": (400, 6), "a1b": (150, 3), "ssta": (400, 6)}
+"""Steps, and draws of gaps that the backgrounds are computed for."""
 _COUNTED = ("climatology", "linear in time", "linear anomalies", "linear in space", "DINEOF", "kriging")
 
 
@@ -136,10 +138,10 @@ def main() -> None:
     bench = Bench(__file__, __doc__ or "", sources=("systems/crossmae", "nn", "evaluate/baselines", "grid", "train"))
     protocols = ["ssta blocks"] if bench.quick else list(_KNOWN)
     seeds = [0, 1, 2] if bench.full else [0]
-    steps, folds = (20, 2) if bench.quick else (400, 6)
     far: dict[str, bool] = {}
     for protocol in protocols:
         base = bench.cell(f"{protocol} baselines", baselines, protocol=protocol)
+        steps, folds = (20, 2) if bench.quick else _BUDGETS[protocol.split()[0]]
         runs = [
             bench.cell(f"{protocol} seed {seed}", model, protocol=protocol, steps=steps, folds=folds, seed=seed)
             for seed in seeds
