@@ -80,15 +80,15 @@ def a1b_e1() -> CrossMAEConfig:
         data=DataConfig(path="a1b-e1", window=(7, 37, 49), stride=(1, 0, 0), gaps="blocks"),
         modalities={"a1b": ModalityConfig(variables=("a1b",)), "e1": ModalityConfig(variables=("e1",), target=False)},
         model=replace(_SMALL, fusion="cross", image_patch=(4, 5)),
-        background=BackgroundConfig(kinds=("em", "gaussian", "eof"), folds=6),
+        background=BackgroundConfig(kinds=("em", "gaussian", "eof"), folds=3),
         train=TrainConfig(
-            steps=400,
+            steps=150,
             batch_size=8,
             learning_rate=1e-3,
             validate_every=50,
             keep="best",
             ema_decay=0.99,
-            checkpoint_every=300,
+            checkpoint_every=75,
         ),
     )
 
