@@ -122,8 +122,7 @@ def _fill_sea(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]:
     _LOGGER.info("fill: every gap of %s, with its standard deviation", _SEA)
     filled = output / "sea-filled.nc"
     fill(_SEA, run, output=filled, replace=True)
-    page = report(run)
-    figures(run, output=output / "figures")
+    page = report(run, figures=output / "figures")
     return result, {"filled sea": str(filled), "report of the fill": str(page), "its figures": str(output / "figures")}
 
 
