@@ -1,7 +1,7 @@
 """Gap filling: error on hidden, really observed cells, beside climatology, lines, DINEOF and optimal interpolation.
 
-How: five protocols, each a record (OSTIA monthly sea-surface temperature, yearly air temperature of scenario A1B,
-Pacific winters) and a shape of gaps (boxes in space and time, 30 %; whole times, 15 %), the hidden cells fixed by a
+How: five protocols and a check, each a record (OSTIA monthly sea-surface temperature, yearly air temperature of
+scenario A1B, Pacific winters) and a shape of gaps (boxes in space and time, 30 %; whole times, 15 %), the hidden cells fixed by a
 seed and checked against their digests. Baselines see all other cells. The model trains on what the test and its
 validation cells leave: backgrounds are fitted to that, put in order by their error at the validation cells, and
 computed for draws of further gaps; the network learns what the best one leaves; weights, the share of its correction
@@ -118,11 +118,15 @@ def _show(bench: Bench, protocol: str, base: dict[str, Any], runs: list[dict[str
     bench.table(("method", "rmse", "90 % interval covers", "CPU s", "steps"), rows)
     covered = [run["coverage"]["90 % interval"] for run in runs]
     seconds = max(run["cpu seconds"] for run in runs)
-    goals = {
-        "no worse than the best baseline": error <= floor,
-        "coverage 87 to 93 %": all(0.87 <= share <= 0.93 for share in covered),
-        "at most 600 CPU s": seconds <= 600,
-    }
+    goals = (
+        {}
+        if protocol.endswith("cells")
+        else {
+            "no worse than the best baseline": error <= floor,
+            "coverage 87 to 93 %": all(0.87 <= share <= 0.93 for share in covered),
+            "at most 600 CPU s": seconds <= 600,
+        }
+    )
     for goal, met in goals.items():
         print(f"  {goal}: {bench.goal(f'{protocol}: {goal}', met)}")
     print(f"  against the best baseline ({best}): {1 - error / floor:.1%} less; within 1 and 2 sigma "
@@ -131,12 +135,12 @@ def _show(bench: Bench, protocol: str, base: dict[str, Any], runs: list[dict[str
           + (f"; known before {known}" if known else ""))  # fmt: skip
     figure = {"rmse": errors, "best baseline": [best, floor], "background": runs[0]["background rmse"]}
     bench.figure(protocol, {**figure, "coverage": covered, "cpu seconds": seconds})
-    return error <= 0.9 * floor
+    return error <= 0.9 * floor and bool(goals)
 
 
 def main() -> None:
     bench = Bench(__file__, __doc__ or "", sources=("systems/crossmae", "nn", "evaluate/baselines", "grid", "train"))
-    protocols = ["ssta blocks"] if bench.quick else list(_KNOWN)
+    protocols = ["ssta blocks"] if bench.quick else [*_KNOWN, "ssta cells"]
     seeds = [0, 1, 2] if bench.full else [0]
     far: dict[str, bool] = {}
     for protocol in protocols:

@@ -17,7 +17,7 @@ DIGESTS = {
     "a1b blocks": "9581e917d1ccd284",
     "a1b frames": "9d73146ff5329103",
     "ssta blocks": "ab06cd771caa837b",
-    "ssta frames": "9369407611ec1785",
+    "ssta cells": "91f0a3c5ca64ee55",
 }
 """Digests of the hidden cells of each protocol."""
 
