@@ -1,12 +1,12 @@
 """Gap filling: error on hidden, really observed cells, beside climatology, lines, DINEOF and optimal interpolation.
 
 How: five protocols and a check, each a record (OSTIA monthly sea-surface temperature, yearly air temperature of
-scenario A1B, Pacific winters) and a shape of gaps (boxes in space and time, 30 %; whole times, 15 %), the hidden cells fixed by a
-seed and checked against their digests. Baselines see all other cells. The model trains on what the test and its
-validation cells leave: backgrounds are fitted to that, put in order by their error at the validation cells, and
-computed for draws of further gaps; the network learns what the best one leaves; weights, the share of its correction
-and the scale of its spread are chosen on the validation cells. Then it fills with the validation cells in sight. One
-thread. CPU seconds are those of the process; the model's include fitting and computing its backgrounds.
+scenario A1B, Pacific winters) and a shape of gaps (boxes in space and time, 30 %; whole times, 15 %), the hidden
+cells fixed by a seed and checked against their digests. Baselines see all other cells. The model trains on what the
+test and its validation cells leave: backgrounds are fitted to that, put in order by their error at the validation
+cells, and computed for draws of further gaps; the network learns what the best one leaves; weights, the share of its
+correction and the scale of its spread are chosen on the validation cells. Then it fills with the validation cells in
+sight. One thread. CPU seconds are those of the process; the model's include fitting and computing its backgrounds.
 Goal: no worse than the best baseline on each protocol; 10 % better on two, one of them OSTIA blocks; at most 600 CPU
 seconds of training; 87 to 93 % of the hidden cells within the 90 % intervals. `background` is the model without its
 network: what is between the two is what was learnt. `network alone` starts from the smooth climatology.
