@@ -187,7 +187,7 @@ def _describe_parts(splits: Mapping[str, Any]) -> str:
     if "parts" not in splits:
         return (
             f"Held out: {splits['share']:.0%} of what was observed for the test, in gaps of the kind "
-            f"`{splits['gaps']}` (seed {splits['seed']}), and others for validation."
+            f"{splits['gaps']} (seed {splits['seed']}), and others for validation."
         )
     parts = ", ".join(f"{name} {start} to {stop}" for name, (start, stop) in splits["parts"].items())
     gap = f", {splits['gap']} cells apart" if "gap" in splits else ""
@@ -219,7 +219,9 @@ def _warnings(scores: Sequence[Score], name: str, metrics: Sequence[Mapping]) ->
     if any(judge(score) != "better" for score in ours):
         found.append("The model is not shown to be better than the best baseline on the held-out part.")
     validation = [record["loss"] for record in metrics if record["part"] == "validation"]
-    if len(validation) > 2 and validation[-1] > 1.1 * min(validation):
+    least = min(validation, default=0.0)
+    much = 0.1 * (least if least > 0 else validation[0] - least if validation else 0.0)  # likelihoods go below 0
+    if len(validation) > 2 and validation[-1] - least > much:
         found.append("The validation loss rose towards the end: the model fits its training part too closely.")
     return found
 
