@@ -55,8 +55,7 @@ def fill(
     Raises:
         DataError: Not a crossmae model, variables that are not there, or an output that exists.
     """
-    if output is not None and Path(output).exists() and not replace:
-        raise DataError(f"{output} exists already; choose another --output, or pass --replace")
+    _check_free(output, replace)
     artifact, trained = _load(model, "fill")
     dataset, names = _named(_open(data), trained.config)
     filled = _fill(dataset, trained, _variables(trained.config)).assign_attrs(_provenance(artifact))
@@ -78,6 +77,7 @@ def impute(
     Raises:
         DataError: The model knows no series.
     """
+    _check_free(output, replace)
     _, trained = _load(model, "impute")
     if not any(modality.kind == "vector" for modality in trained.config.modalities.values()):
         raise DataError(f"{model}: this model knows fields alone, no series of places; use fill")
@@ -112,6 +112,7 @@ def forecast(
     Returns:
         The frames to come alone, with `NAME_std`.
     """
+    _check_free(output, replace)
     _, trained = _load(model, "forecast")
     if steps < 1:
         raise DataError(f"forecast: expected 1 step or more, got {steps}")
@@ -133,6 +134,12 @@ def forecast(
     if output is not None:
         save_grid(ahead, output, replace=replace)
     return ahead
+
+
+def _check_free(output: Path | str | None, replace: bool) -> None:
+    """Before the work, not after it."""
+    if output is not None and Path(output).exists() and not replace:
+        raise DataError(f"{output} exists already; choose another --output, or pass --replace")
 
 
 def _load(model: Path | str, verb: str) -> tuple[Artifact, Trained[CrossMAEConfig]]:

@@ -1,7 +1,7 @@
 """From a configuration to training, validation and the question of the test."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,19 +33,12 @@ from gridloom.systems.crossmae.pad import pad_to_window
 from gridloom.systems.crossmae.patches import ImagePatches
 from gridloom.systems.crossmae.source import Fold, ModalSource, cut_modalities
 
-__all__ = ["FillPrepared", "encode_source", "prepare"]
+__all__ = ["encode_source", "prepare"]
 
 _FOLD_SEED = 100_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class FillPrepared(Prepared):
-    """As `Prepared`; the background is what training estimates with, None where there is none."""
-
-    background: Background | None = None
-
-
-def prepare(config: CrossMAEConfig) -> FillPrepared:
+def prepare(config: CrossMAEConfig) -> Prepared:
     """Read the data, hold out what is asked, and cut the rest into windows."""
     fields = open_modalities(config.data.path, config.data, config.modalities)
     if config.data.split == "time":
@@ -53,7 +46,7 @@ def prepare(config: CrossMAEConfig) -> FillPrepared:
     return _by_cells(config, fields)
 
 
-def _by_cells(config: CrossMAEConfig, fields: Fields) -> FillPrepared:
+def _by_cells(config: CrossMAEConfig, fields: Fields) -> Prepared:
     held_out = hold_out_cells(fields, config)
     training = without(fields, held_out.test, held_out.validation)
     asked = without(fields, held_out.test)
@@ -71,13 +64,12 @@ def _by_cells(config: CrossMAEConfig, fields: Fields) -> FillPrepared:
         ),
     }
     sources["test"] = sources["validation"]  # the test asks for whole fields, see the task
-    return FillPrepared(
+    return Prepared(
         sources=sources,
         normalizer=normalizer.to_json(),
         splits=held_out.to_json(config),
         history=training.back(training.dataset),
         task=partial(_cells_task, config, fields, held_out),
-        background=background,
     )
 
 
@@ -137,7 +129,7 @@ def _static_variable(static: xr.Dataset, config: CrossMAEConfig) -> dict[str, xr
     return {variable: joined.assign_coords(attribute=labels).transpose(..., "attribute")}
 
 
-def _by_time(config: CrossMAEConfig, fields: Fields) -> FillPrepared:
+def _by_time(config: CrossMAEConfig, fields: Fields) -> Prepared:
     splits = split_time(fields, config)
     parts = {part: _stretch(fields, splits, part) for part in splits.parts}
     normalizer = fit_normalizers(parts["train"], config)
@@ -153,7 +145,7 @@ def _by_time(config: CrossMAEConfig, fields: Fields) -> FillPrepared:
         for part in splits.parts
     }
     history = parts["train"].dataset
-    return FillPrepared(
+    return Prepared(
         sources=sources,
         normalizer=normalizer.to_json(),
         splits={**splits.to_json(), "sha256": splits.digest},

@@ -92,9 +92,7 @@ def hold_out_cells(fields: Fields, config: CrossMAEConfig) -> HeldOut:
             raise DataError(f"modality {name!r}: every cell is missing; leave it out with --data.variables")
         test[name] = hide_gaps(observed, data.gaps, data.gap_share, data.gap_seed)
         rest = observed & ~test[name]
-        kind = data.gaps
-        share = data.validation_share
-        validation[name] = hide_gaps(rest, kind, share, data.gap_seed + _VALIDATION_SEED) & rest
+        validation[name] = hide_gaps(rest, data.gaps, data.validation_share, data.gap_seed + _VALIDATION_SEED)
     return HeldOut(test, validation)
 
 

@@ -216,8 +216,7 @@ class MultiModalEncoder(Encoder):
 
         Returns:
             `embedding`, the mean token of each modality beside each other (static tokens count), 0 where nothing of a
-            modality is known; `tokens`,
-            one for each time and place of each modality, 0 where there is no data.
+            modality is known; `tokens`, one for each time and place of each modality, 0 where there is no data.
         """
         inputs = read_inputs(batch, {name: encoder.patches for name, encoder in self._items()})
         nothing = {name: torch.zeros_like(cells) for name, cells in inputs.has_data.items()}
