@@ -13,7 +13,7 @@ from gridloom.evaluate.baselines.time_axis import time_values
 from gridloom.grid.gaps import hide_blocks, transplant_gaps
 from gridloom.grid.splits import is_periodic
 
-__all__ = ["Axes", "Cube", "answer_cubes", "hide_alike"]
+__all__ = ["Axes", "Cube", "answer_cubes", "hide_alike", "read_axes"]
 
 _YEAR = 365.2425 * 86400
 
@@ -38,6 +38,16 @@ class Axes:
         times = self.times_of(values)
         typical = float(np.median(np.abs(np.diff(times)))) if len(times) > 1 else 0.0
         return times / (typical or 1.0)
+
+
+def read_axes(values: xr.DataArray, time_dim: str, columns: str) -> Axes:
+    """What the coordinates of a variable say: dates have a cycle of a year, columns may close a circle."""
+    dated = time_dim in values.coords and values[time_dim].dtype.kind == "M"
+    return Axes(
+        times=time_values(values, time_dim),
+        period=_YEAR if dated else None,
+        periodic=columns in values.coords and is_periodic(values.to_dataset(name="values"), columns),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,12 +88,7 @@ def answer_cubes(
             asked = asked.reindex({time_dim: union}, fill_value=False)
         if seen.shape != asked.shape:
             raise DataError(f"{name!r}: expected given and wanted of one size, got {seen.shape} and {asked.shape}")
-        dated = time_dim in seen.coords and seen[time_dim].dtype.kind == "M"
-        axes = Axes(
-            times=time_values(seen, time_dim),
-            period=_YEAR if dated else None,
-            periodic=dims[-1] in given.coords and is_periodic(given, dims[-1]),
-        )
+        axes = read_axes(seen, time_dim, dims[-1])
         values = np.where(np.isfinite(seen.values), seen.values, np.nan).reshape(-1, *seen.shape[-3:])
         pairs = zip(values, asked.values.reshape(values.shape), strict=True)
         filled = np.stack([fill(Cube(values=cube, wanted=where, axes=axes)) for cube, where in pairs])

@@ -11,16 +11,14 @@ from dataclasses import replace
 import numpy as np
 
 from gridloom.core.errors import ConfigError
-from gridloom.evaluate.baselines.cubes import Axes
+from gridloom.evaluate.baselines.cubes import Axes, read_axes
 from gridloom.evaluate.baselines.em import fit_em
 from gridloom.evaluate.baselines.eof import choose_rank, fill_eof
 from gridloom.evaluate.baselines.gaussian import condition, fit_separable
 from gridloom.evaluate.baselines.interpolate import line_in_time
 from gridloom.evaluate.baselines.kriging import fit_covariance, krige
 from gridloom.evaluate.baselines.smooth import smooth_climatology
-from gridloom.evaluate.baselines.time_axis import time_values
 from gridloom.grid.normalize import Normalizer
-from gridloom.grid.splits import is_periodic
 from gridloom.systems.crossmae.config import BackgroundFit, BackgroundKind, CrossMAEConfig
 from gridloom.systems.crossmae.estimate import Estimate
 from gridloom.systems.crossmae.fields import Fields
@@ -29,7 +27,6 @@ from gridloom.systems.crossmae.holdout import hide_gaps
 __all__ = ["Background", "fit_backgrounds", "order_backgrounds"]
 
 _LOGGER = logging.getLogger(__name__)
-_YEAR = 365.2425 * 86400
 _RADIUS = 2.0
 _WINDOWS = 2  # parts of a large record that a covariance is fitted on
 _DRAWS = 8  # for the spread of a Gaussian process, which the network sees and corrects
@@ -113,14 +110,7 @@ def _fill(kind: str, values: np.ndarray, axes: Axes, fit: BackgroundFit) -> tupl
 def cube_axes(fields: Fields, name: str) -> Axes:
     """What the axes of an image say."""
     (variable,) = fields.variables(name)
-    values = fields.dataset[variable]
-    dated = fields.time in values.coords and values[fields.time].dtype.kind == "M"
-    columns = fields.dims(name)[2]
-    return Axes(
-        times=time_values(values, fields.time),
-        period=_YEAR if dated else None,
-        periodic=columns in values.coords and is_periodic(fields.dataset, columns),
-    )
+    return read_axes(fields.dataset[variable], fields.time, fields.dims(name)[2])
 
 
 def fit_backgrounds(config: CrossMAEConfig, training: Fields, normalizer: Normalizer) -> dict[str, BackgroundFit]:
