@@ -191,7 +191,7 @@ def _window_masks(
     found = {}
     for name, mask in masks.items():
         cut = patches[name]
-        steps = observed[name].shape[0 if isinstance(cut, ImagePatches) else 1]
+        steps = observed[name].shape[cut.time_axis]
         whole = cut.join(mask[..., None].expand(-1, -1, -1, cut.num_cells), steps)[0].numpy()
         found[name] = whole if isinstance(cut, ImagePatches) else whole[..., 0]
     return found

@@ -21,10 +21,9 @@ from gridloom.systems.crossmae.decoder import Answer
 from gridloom.systems.crossmae.inputs import Inputs, read_inputs
 from gridloom.systems.crossmae.masking import choose_share, draw_masks, transplant
 from gridloom.systems.crossmae.multimodal import MultiModalEncoder
-from gridloom.systems.crossmae.patches import ImagePatches
 from gridloom.systems.crossmae.tokens import take_rows
 
-__all__ = ["Filled", "MaskedModeling", "time_axis_of"]
+__all__ = ["Filled", "MaskedModeling"]
 
 _LEAST_LOG_VARIANCE = -10.0
 _FIRST_LOG_VARIANCE = -3.0
@@ -114,7 +113,7 @@ class MaskedModeling(Objective):
             if answer.log_variance is not None:
                 parts.append(torch.exp(0.5 * answer.log_variance.float().clamp(min=_LEAST_LOG_VARIANCE)))
             patches, times = self.patches[name], ask[name].shape[1]
-            steps = shape[time_axis_of(patches) + 1]
+            steps = shape[patches.time_axis + 1]
             placed = [self.model.decoder(name).place(answer.asked, part, times) for part in parts]
             joined = [patches.join(part, steps).reshape(shape) for part in placed]
             found[name] = Filled(joined[0], joined[1] if len(joined) > 1 else None)
@@ -145,7 +144,7 @@ class MaskedModeling(Objective):
         hidden, drawn = draw_masks(key, inputs.has_data, layouts, shares, masking.strategies, alpha=masking.alpha)
         seen, targets = {}, {}
         for name, patches in self.patches.items():
-            valid, time_axis = inputs.valid[name], time_axis_of(patches)
+            valid, time_axis = inputs.valid[name], patches.time_axis
             alone = torch.zeros_like(valid)  # cells that are hidden by themselves
             if name in shares and "gaps" in masking.strategies:
                 chosen = drawn == masking.strategies.index("gaps")
@@ -195,11 +194,6 @@ class MaskedModeling(Objective):
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(total)
         return sums * (total[1] / total[0].clamp(min=1))
-
-
-def time_axis_of(patches: object) -> int:
-    """Axis of time in a modality's values, without the batch."""
-    return 0 if isinstance(patches, ImagePatches) else 1
 
 
 def _normalized(truth: Tensor, wanted: Tensor) -> Tensor:

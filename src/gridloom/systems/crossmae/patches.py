@@ -34,6 +34,11 @@ class Patches(ABC):
     def layout(self) -> tuple[int, int]:
         """Rows and columns of the patches of one time; (places, 1) for series."""
 
+    @property
+    @abstractmethod
+    def time_axis(self) -> int:
+        """Axis of time in the values, without the batch."""
+
     @abstractmethod
     def num_times(self, steps: int) -> int:
         """Patches along a time axis of so many steps."""
@@ -83,6 +88,11 @@ class ImagePatches(Patches):
     def num_cells(self) -> int:
         """Cells of a patch."""
         return math.prod(self.patch)
+
+    @property
+    def time_axis(self) -> int:
+        """The first."""
+        return 0
 
     def num_times(self, steps: int) -> int:
         """One for each frame."""
@@ -150,6 +160,11 @@ class SeriesPatches(Patches):
     def num_cells(self) -> int:
         """Values of a patch."""
         return self.steps * self.features
+
+    @property
+    def time_axis(self) -> int:
+        """The second, after the places."""
+        return 1
 
     def num_times(self, steps: int) -> int:
         """Patches along the time axis."""
