@@ -20,6 +20,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PY) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
 	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python $(FIND) -c constraints.txt -e ".[$(EXTRAS)]" -e examples/custom_system
+	@$(BIN)/uv pip install -q --python $(BIN)/python $(FIND) --no-deps mlfinpy==0.1.2  # read for its table of trades alone
 	@touch $@
 
 demo: install  ## Train on real data: encode the globe, find summits, fill the sea; evaluate, and show the reports.

@@ -10,6 +10,7 @@ import xarray as xr
 from gridloom.core.errors import DataError
 
 __all__ = [
+    "installed_file",
     "read_digits",
     "read_disparity",
     "read_faces",
@@ -143,7 +144,7 @@ def read_winters() -> xr.Dataset:
     A winter is November to March; its time is the middle, in January. The file states no units: anomalies of degrees
     are kelvin.
     """
-    path = _installed("eofs", "eofs", "examples/example_data/sst_ndjfm_anom.nc")
+    path = installed_file("eofs", "eofs", "examples/example_data/sst_ndjfm_anom.nc")
     data = xr.load_dataset(path, engine="scipy").astype(np.float32)
     data["sst"].attrs.update(units="K", cell_methods="time: mean")
     for name in ("latitude", "longitude"):
@@ -164,19 +165,29 @@ def _one_variable(data: xr.Dataset, name: str) -> xr.Dataset:
 
 
 def _scikit_image(file: str) -> Path:
-    return _installed("scikit-image", "skimage", f"data/{file}")
+    return installed_file("scikit-image", "skimage", f"data/{file}")
 
 
 def _iris(file: str) -> Path:
-    return _installed("iris-sample-data", "iris_sample_data", f"sample_data/{file}")
+    return installed_file("iris-sample-data", "iris_sample_data", f"sample_data/{file}")
 
 
-def _installed(distribution: str, package: str, file: str) -> Path:
-    """Find a file of another package without importing it."""
+def installed_file(distribution: str, package: str, file: str, *, install: str = "gridloom[samples]") -> Path:
+    """Find a file of another package without importing it.
+
+    Args:
+        distribution: Name of the package in the registry.
+        package: Name that it is imported by.
+        file: Path in it.
+        install: What to give to `pip install` to get it.
+
+    Raises:
+        DataError: It is not there; the message says what to install.
+    """
     spec = find_spec(package)
     for folder in spec.submodule_search_locations or () if spec is not None else ():
         path = Path(folder) / file
         if path.is_file():
             return path
     what = "is not installed" if spec is None else f"is installed without its file {file}"
-    raise DataError(f"this sample is in the package {distribution}, which {what}; pip install gridloom[samples]")
+    raise DataError(f"this sample is in the package {distribution}, which {what}; pip install {install}")

