@@ -11,6 +11,7 @@ import xarray as xr
 from gridloom.core.errors import UnknownNameError
 from gridloom.grid import sample_data, sample_frames
 from gridloom.grid.hydrology import hydrology
+from gridloom.grid.moving_digits import moving_digits
 
 __all__ = ["SAMPLES", "Sample", "open_sample"]
 
@@ -121,6 +122,14 @@ _LIST = (
         origin="example data of eofs (sst_ndjfm_anom); its file does not say which analysis it was made from",
         needs="samples",
         open=sample_data.read_winters,
+    ),
+    Sample(
+        name="moving-digits",
+        summary="1000 sequences of 20 frames, 2 digits of 14 x 14 that move and bounce in 32 x 32, a channel each",
+        license="BSD-3-Clause for the digits",
+        origin="gridloom.grid.moving_digits, seed 0, of scikit-learn's digits",
+        needs="",
+        open=moving_digits,
     ),
     Sample(
         name="water",
