@@ -68,7 +68,7 @@ def to_dataset(counts: np.ndarray, accounting: dict[str, int]) -> xr.Dataset:
     hours = np.arange(NUM_HOURS)
     time = START.to_datetime64().astype("datetime64[ns]") + hours * np.timedelta64(3600 * 10**9, "ns")
     since = np.full(NUM_HOURS, 60, dtype=np.float32)
-    since[0] = np.nan
+    since[0] = 0
     local = "wall clock of New York as in the source, written as if it were UTC; departures are local, arrivals follow"
     axes = {
         "y": {"kind": "linear", "low": NORTH, "high": SOUTH, "size": SIZE, "of": "latitude", "units": "degrees_north"},

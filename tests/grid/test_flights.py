@@ -109,7 +109,7 @@ def test_emini_is_two_sessions_in_universal_time(emini):
     assert data.attrs["num_slots"] == 1380 and int(data["slot"].max()) < 1380
     assert (np.diff(data["time"].values) > np.timedelta64(0)).all()
     gaps = data["minutes_since_previous"].values
-    assert np.isnan(gaps[0]) and gaps[1050] == 391 and (np.delete(gaps, [0, 1050]) == 1).all()
+    assert gaps[0] == 0 and gaps[1050] == 391 and (np.delete(gaps, [0, 1050]) == 1).all()
 
 
 def test_emini_counts_every_trade_up_to_the_cap(emini):

@@ -79,7 +79,7 @@ def _corners(
 def _dataset(frames: np.ndarray, num_sequences: int, num_steps: int) -> xr.Dataset:
     num_frames, _, height, width = frames.shape
     step, session = np.tile(np.arange(num_steps), num_sequences), np.repeat(np.arange(num_sequences), num_steps)
-    since = np.where(np.arange(num_frames) > 0, 1, np.nan).astype(np.float32)
+    since = (np.arange(num_frames) > 0).astype(np.float32)
     return xr.Dataset(
         {
             "counts": (

@@ -1,6 +1,5 @@
 """Data to try things on: small, free, at hand without a download."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ import xarray as xr
 
 from gridloom.core.errors import UnknownNameError
 from gridloom.grid import sample_data, sample_frames
+from gridloom.grid.events.axes import PriceAxis, VolumeAxis
 from gridloom.grid.hydrology import hydrology
 from gridloom.grid.moving_digits import moving_digits
 
@@ -161,7 +161,7 @@ _LIST = (
         license="rights in the CME's trades unclear; the package that holds them is MIT; not passed on",
         origin="mlfinpy 0.1.2 (tick_data.csv), side by the tick rule",
         needs="mlfinpy",
-        open=partial(sample_frames.read_emini, price_range=0.012, price_scale=0.006, volume_cap=1000.0),
+        open=partial(sample_frames.read_emini, PriceAxis(r_max=0.012, s=0.006, tick=0.25), VolumeAxis(v_cap=1000)),
     ),
     Sample(
         name="emini-spec",
@@ -169,7 +169,7 @@ _LIST = (
         license="rights in the CME's trades unclear; the package that holds them is MIT; not passed on",
         origin="mlfinpy 0.1.2 (tick_data.csv), side by the tick rule",
         needs="mlfinpy",
-        open=partial(sample_frames.read_emini, price_range=math.log(1.1), price_scale=0.02, volume_cap=50_000.0),
+        open=partial(sample_frames.read_emini, PriceAxis(tick=0.25), VolumeAxis()),
     ),
 )
 
