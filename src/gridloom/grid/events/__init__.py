@@ -6,10 +6,13 @@ from gridloom.grid.events.inverse import activity, center_of_price, counts_of, d
 from gridloom.grid.events.limits import A_SHARE_LIMITS, Limit, r_max_of, read_limits
 from gridloom.grid.events.locate import SlotTimes, locate, locate_local, slot_times
 from gridloom.grid.events.side import TickState, side_from_flag, side_from_orders, tick_rule
+from gridloom.grid.events.synthetic import BAD_ROWS, TradeDays, trade_days
+from gridloom.grid.events.trade_files import write_trade_days
 from gridloom.grid.events.zone import local_to_utc, utc_to_local
 
 __all__ = [
     "A_SHARE_LIMITS",
+    "BAD_ROWS",
     "CALENDARS",
     "Calendar",
     "Limit",
@@ -18,6 +21,7 @@ __all__ = [
     "Segment",
     "SlotTimes",
     "TickState",
+    "TradeDays",
     "VolumeAxis",
     "activity",
     "axis_record",
@@ -36,5 +40,7 @@ __all__ = [
     "side_from_orders",
     "slot_times",
     "tick_rule",
+    "trade_days",
     "utc_to_local",
+    "write_trade_days",
 ]
