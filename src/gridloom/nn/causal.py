@@ -71,8 +71,9 @@ class _Block(nn.Module):
         """Query, key (both rotated) and value, [batch, head, length, size]."""
         batch, length, dim = x.shape
         parts = self.qkv(self.norm1(x)).view(batch, length, 3, self.num_heads, dim // self.num_heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
-        return _rotate(query, rotation), _rotate(key, rotation), value
+        parts = parts.permute(2, 0, 3, 1, 4)
+        query, key = _rotate(parts[:2], rotation).unbind(0)
+        return query, key, parts[2]
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Add what attention found, and the MLP."""
@@ -163,7 +164,7 @@ class CausalTransformer(nn.Module):
 
     def new_cache(self, batch: int) -> KeyValueCache:
         """An empty cache for so many sequences, on the device and in the type of the weights."""
-        weight = self.inputs.weight
+        weight = self.norm.weight
         shape = (len(self.blocks), batch, self.num_heads, self.window, self.dim // self.num_heads)
         return KeyValueCache(weight.new_zeros(shape), weight.new_zeros(shape))
 
