@@ -61,6 +61,7 @@ def slow_attention(queries: list[Tensor], keys: list[Tensor], values: list[Tenso
     return answers
 
 
+@torch.no_grad()
 def slow_forward(model: CausalTransformer, z: Tensor) -> Tensor:
     """One sequence [time, latent]."""
     heads, size = model.num_heads, model.dim // model.num_heads
