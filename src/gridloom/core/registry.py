@@ -20,6 +20,7 @@ BUILT_IN = {
     "semantic": "gridloom.systems.semantic:SYSTEM",
     "energy": "gridloom.systems.energy:SYSTEM",
     "crossmae": "gridloom.systems.crossmae:SYSTEM",
+    "heatmap": "gridloom.systems.heatmap:SYSTEM",
     "finetune": "gridloom.finetune:SYSTEM",
 }
 """Name and place of each built-in system; a new one is registered here."""

@@ -1,31 +1,258 @@
 """Configuration of the heatmap system."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gridloom.core.errors import ConfigError
+from gridloom.core.settings import RunConfig
 
-__all__ = ["ModelConfig"]
+__all__ = [
+    "CausalConfig",
+    "DataConfig",
+    "HeatmapConfig",
+    "LocalConfig",
+    "LossConfig",
+    "MemoryConfig",
+    "ModelConfig",
+]
+
+_GROUPS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which heatmaps, and how they are cut into windows and parts."""
+
+    path: str = ""
+    """Frames that `gridloom rasterize` wrote, any array of (time, channel, y, x), or a sample (`gridloom data list`)."""
+    window: int = 32
+    """Frames of a training window; each but the last is a question, the next frame its answer."""
+    stride: int = 8
+    """Frames between the starts of two training windows."""
+    within_session: bool = True
+    """Windows stay in one session, and averages and lags start anew with it: prices are binned around another reference
+    in the next one. False where time simply goes on (hours of the year)."""
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    """Shares of training, validation and test, in this order of time."""
+    leads: tuple[int, ...] = (1, 3, 6, 24)
+    """Slots ahead that the evaluation asks for."""
+    max_origins: int = 128
+    """Starting points of the evaluation, spread evenly over the part."""
+    num_samples: int = 0
+    """Sample paths of each starting point in the evaluation, for its intervals; 0 does without."""
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no window and no question."""
+        if self.window < 2:
+            raise ConfigError(f"data.window must be at least 2 frames, got {self.window}")
+        if self.stride < 1 or self.max_origins < 1:
+            raise ConfigError(
+                f"data.stride and data.max_origins must be at least 1, got {self.stride} and {self.max_origins}"
+            )
+        if not self.leads or min(self.leads) < 1 or list(self.leads) != sorted(set(self.leads)):
+            raise ConfigError(f"data.leads must be rising numbers from 1 up, got {list(self.leads)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalConfig:
+    """What looks back over the latents."""
+
+    kind: Literal["placeholder", "transformer"] = "placeholder"
+    """`placeholder`: an MLP on the current latent alone, the seed's. `transformer`: sees the steps before."""
+    dim: int = 512
+    """Width of the transformer."""
+    depth: int = 6
+    """Its layers."""
+    num_heads: int = 8
+    """Its heads."""
+    window: int = 256
+    """Steps that each step sees in every layer."""
+    dropout: float = 0.0
+    """Dropout of each branch while training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """What is remembered of the past, cell by cell, beside the latents: nothing of it is learnt."""
+
+    seasonal: tuple[tuple[int, float], ...] = ()
+    """(period in slots, rate): a mean for each slot of the period that follows what comes; rate 0 is the plain mean of
+    all that was seen. The first one is the base of `residual slot_mean`."""
+    averages: tuple[float, ...] = ()
+    """Rates of exponential moving averages. The first one is the base of `residual ema`."""
+    lags: tuple[int, ...] = ()
+    """Frames so many slots before the one to predict; 1 is the last one."""
+    deviation_lags: tuple[int, ...] = ()
+    """The same of the frames' deviation from what was the base then."""
+    deviation_averages: tuple[float, ...] = ()
+    """Exponential moving averages of the deviation."""
+    cells: Literal["all", "seen"] = "all"
+    """`seen`: cells that had no event in the whole training part are left out and forecast as empty; cheap where most
+    of a frame can have none (airports on a map)."""
+
+    def __post_init__(self) -> None:
+        """Refuse rates and lags that there are not."""
+        rates = [rate for _, rate in self.seasonal]
+        if any(not 0 <= rate <= 1 for rate in rates) or any(period < 1 for period, _ in self.seasonal):
+            raise ConfigError(
+                f"memory.seasonal: expected (period of 1 or more, rate from 0 to 1), got {list(self.seasonal)}"
+            )
+        for name in ("averages", "deviation_averages"):
+            if any(not 0 < rate <= 1 for rate in getattr(self, name)):
+                raise ConfigError(f"memory.{name} must be rates above 0, up to 1, got {list(getattr(self, name))}")
+        for name in ("lags", "deviation_lags"):
+            if any(lag < 1 for lag in getattr(self, name)):
+                raise ConfigError(f"memory.{name} must be 1 or more, got {list(getattr(self, name))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalConfig:
+    """A small network on what is remembered, which corrects the base cell by cell."""
+
+    width: int = 0
+    """Hidden channels; 0 does without."""
+    depth: int = 2
+    """Hidden layers."""
+    kernel: int = 1
+    """Size of the convolutions; 1 looks at each cell alone, and costs nothing for cells that never had an event."""
+    cell_embedding: int = 0
+    """Learnt numbers for each cell."""
+    slot_embedding: int = 0
+    """Learnt numbers for the slot to predict."""
+    overall: bool = False
+    """Show each cell the mean over all cells too."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no convolution."""
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ConfigError(f"local.kernel must be odd, got {self.kernel}")
+        if self.width < 0 or self.depth < 1 or self.cell_embedding < 0 or self.slot_embedding < 0:
+            raise ConfigError(
+                f"local: width and embeddings must be 0 or more and depth 1 or more, got {self.width}, "
+                f"{self.cell_embedding}, {self.slot_embedding} and {self.depth}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
+    """Encoder, causal part and decoder. The defaults are the seed's, to the last parameter."""
+
     channels: int = 2
+    """Channels of a frame; filled in from the data."""
     height: int = 32
+    """Rows of a frame; filled in from the data."""
     width: int = 32
+    """Columns of a frame; filled in from the data."""
     num_slots: int = 239
+    """Slots of a cycle; filled in from the data."""
+    num_cells: int = 0
+    """Cells that are remembered; filled in from the data."""
     latent_dim: int = 4096
+    """Size of a latent."""
     widths: tuple[int, ...] = (32, 64, 128, 256)
+    """Channels of the stem and of each stage, which halves the resolution."""
     num_blocks: int = 2
+    """Residual blocks of each stage."""
     hidden: int = 1024
+    """Hidden width of the projector."""
     dropout: float = 0.1
+    """Of the projector, while training."""
     alpha: float = 0.1
-    slot_embedding: bool = True
+    """Start of the learnt factor of what the frame says, beside the slot's embedding."""
     slot_init_std: float = 1.0
+    """Standard deviation of the slots' embedding at the start. At 1 and alpha 0.1 a latent says which slot it is, and
+    little else."""
     normalize: Literal["frame", "none", "dataset", "frame+stats"] = "frame"
+    """Zero mean and unit deviation of each frame, which loses the level of activity; nothing; of the training part;
+    of each frame, and the encoder is told what they were."""
     pool: Literal["gap", "flatten", "softargmax"] = "gap"
+    """What becomes of the coarsest map: its mean; all of it; its mean and the place of each channel's maximum."""
+    causal: CausalConfig = field(default_factory=CausalConfig)
+    """What looks back."""
+    next_slot: bool = False
+    """Tell the decoder the slot of the frame to predict."""
+    output_bias: bool = False
+    """Start from the mean frame of the training part: its logit is added before the sigmoid. Without residual alone."""
+    decode: bool = True
+    """Whether latents have a part in the forecast; without, the local network and the base make it alone."""
+    residual: Literal["none", "last", "ema", "slot_mean"] = "none"
+    """What the networks correct: nothing, the last frame, a moving average, the mean of the slot to predict."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    """What is remembered for the residual and the local network."""
+    local: LocalConfig = field(default_factory=LocalConfig)
+    """The local network."""
 
     @property
     def coarse(self) -> tuple[int, int]:
+        """Height and width of the coarsest map."""
         factor = 2 ** (len(self.widths) - 1)
         return self.height // factor, self.width // factor
+
+    @property
+    def remembers(self) -> bool:
+        """Whether anything has to be remembered beside the latents."""
+        return self.residual != "none"
+
+    @property
+    def remembered_cells(self) -> int:
+        """How many cells are remembered."""
+        return self.num_cells or self.height * self.width
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that the stages cannot halve, and parts that miss another."""
+        factor = 2 ** (len(self.widths) - 1)
+        if self.height % factor or self.width % factor or min(self.height, self.width) < factor:
+            raise ConfigError(
+                f"model: {len(self.widths) - 1} stages halve the frame, so its sides must be multiples of {factor}, "
+                f"got {self.height}x{self.width}; give fewer model.widths, or pad the frames"
+            )
+        if len(self.widths) < 2 or any(width < 1 or width % _GROUPS for width in self.widths):
+            raise ConfigError(
+                f"model.widths: expected two or more multiples of {_GROUPS} (the norms have {_GROUPS} groups), "
+                f"got {list(self.widths)}"
+            )
+        if self.local.width and not self.remembers:
+            raise ConfigError("model.local corrects a base: set model.residual to last, ema or slot_mean")
+        if not self.decode and not self.local.width:
+            raise ConfigError("model.decode false needs a local network: set model.local.width")
+        if self.output_bias and self.remembers:
+            raise ConfigError("model.output_bias and model.residual both say where to start; leave one of them out")
+        if self.local.kernel > 1 and self.memory.cells == "seen":
+            raise ConfigError("model.local.kernel above 1 needs neighbors: set model.memory.cells to all")
+        needed = {"ema": ("averages", self.memory.averages), "slot_mean": ("seasonal", self.memory.seasonal)}
+        name, given = needed.get(self.residual, ("", (1,)))
+        if not given:
+            raise ConfigError(f"model.residual {self.residual} takes the first of model.memory.{name}, which is empty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is minimized."""
+
+    kind: Literal["smooth_l1", "bce", "poisson"] = "smooth_l1"
+    """Of pixels: half the squared error (values in [0, 1] never reach the linear part); cross-entropy; the likelihood
+    of counts under a Poisson distribution."""
+    context_noise: float = 0.0
+    """Standard deviation of noise on the frames that the encoder sees while training, in pixels: forecasts that feed
+    on themselves meet such frames."""
+    count_cap: int = 0
+    """Count that is pixel 1; 0 where the data are pixels. Filled in from the data."""
+    count_scale: Literal["log1p", "linear"] = "log1p"
+    """How counts become pixels. Filled in from the data."""
+
+    def __post_init__(self) -> None:
+        """Refuse noise that there is not."""
+        if not self.context_noise >= 0:
+            raise ConfigError(f"loss.context_noise must be 0 or more, got {self.context_noise}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatmapConfig(RunConfig):
+    """Train a forecaster of heatmaps: the next frame from those before."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """What is trained on."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The networks."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """What is minimized."""

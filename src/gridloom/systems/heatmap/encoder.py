@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from gridloom.core.batch import Batch
 from gridloom.core.contracts import Encoder, FeatureSpec, FieldSpec, InputSpec
-from gridloom.core.errors import ConfigError, DataError
+from gridloom.core.errors import DataError
 from gridloom.nn.spatial import SpatialSoftArgmax
 from gridloom.systems.heatmap.config import ModelConfig
 
@@ -18,6 +18,7 @@ __all__ = ["FIELD", "SLOT", "HeatmapEncoder", "check_frames", "check_slots"]
 FIELD, SLOT = "frames", "slot"
 NUM_GROUPS = 8
 _EPS = 1e-6
+_LEVEL_FLOOR = 1e-4
 
 
 def check_frames(x: Tensor, config: ModelConfig, name: str = "input") -> Float[Tensor, "*leading channel y x"]:
@@ -183,8 +184,6 @@ class HeatmapEncoder(Encoder):
             level = torch.cat([mean.flatten(1), std.flatten(1)], dim=1)
             features = torch.cat([features, torch.log(level + _LEVEL_FLOOR)], dim=1)
         latent = self.projector(features)
-        if not self.config.slot_embedding:
-            return self.norm(self.alpha * latent)  # type: ignore[no-any-return]
         return self.norm(self.alpha * latent + self.slot_embedding(slots))  # type: ignore[no-any-return]
 
     def _pool(self, features: Tensor) -> Tensor:
@@ -199,12 +198,3 @@ class HeatmapEncoder(Encoder):
         height, width = config.coarse
         pooled = {"gap": last, "flatten": last * height * width, "softargmax": 3 * last}[config.pool]
         return pooled + (2 if config.normalize == "frame+stats" else 0)
-
-
-_LEVEL_FLOOR = 1e-4
-
-
-def check_config(config: ModelConfig) -> None:
-    """Refuse widths that the group norms cannot divide."""
-    if any(width % NUM_GROUPS for width in config.widths):
-        raise ConfigError(f"model.widths must be multiples of {NUM_GROUPS}, got {list(config.widths)}")

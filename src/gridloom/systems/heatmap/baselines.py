@@ -1,0 +1,2 @@
+"""Dumb forecasts that a model must beat."""
+BASELINES: dict = {}

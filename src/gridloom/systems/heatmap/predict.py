@@ -1,0 +1,231 @@
+"""A trained model answers questions: which frames come after these."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from gridloom.core.errors import DataError
+from gridloom.core.system import Trained
+from gridloom.nn.causal import CausalTransformer
+from gridloom.systems.heatmap.config import HeatmapConfig
+from gridloom.systems.heatmap.data import check_sizes
+from gridloom.systems.heatmap.encoder import FIELD
+from gridloom.systems.heatmap.memory import FrameMemory
+from gridloom.systems.heatmap.objective import NextFrame
+from gridloom.systems.heatmap.record import SERIES, Record, read_record
+from gridloom.systems.heatmap.rollout import Feedback, Past, begin, roll_out
+
+__all__ = ["SAMPLES", "Future", "HeatmapForecaster", "Walk"]
+
+SAMPLES = "frames_sample"
+"""Variable with sample paths beside `frames`, which is what is expected."""
+
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Future:
+    """Slots after the end of a record.
+
+    Attributes:
+        slot: [step].
+        session: [step].
+    """
+
+    slot: Int64[np.ndarray, " step"]
+    session: Int64[np.ndarray, " step"]
+
+
+class Walk:
+    """Goes along a record once and stops at origins, with all that is known there.
+
+    The past of an origin is made of the frames up to it alone.
+    """
+
+    def __init__(self, objective: NextFrame, record: Record, config: HeatmapConfig, *, prior: Tensor | None = None) -> None:
+        """Begin before the first frame.
+
+        Args:
+            objective: In eval mode.
+            record: The record.
+            config: Its configuration.
+            prior: Seasonal means to begin with.
+        """
+        self.model, self.record = objective.model, record
+        self.device = next(self.model.parameters()).device
+        self._memory: FrameMemory | None = None
+        if config.model.remembers:
+            self._memory = self.model.new_memory(record.num_series, prior=prior, restart=config.data.within_session)
+        self._time = 0
+
+    def stops(self, positions: Sequence[int]) -> Iterator[tuple[list[int], Past]]:
+        """Go to rising positions; give them in groups, each with the pasts of all its origins and series.
+
+        A past's batch is (origin, series), series fastest.
+        """
+        group: list[int] = []
+        for place, position in enumerate(positions):
+            group.append(int(position))
+            last = place + 1 == len(positions)
+            if last or len(group) == _AT_ONCE or self._length(positions[place + 1]) != self._length(position):
+                memories = [memory for memory in map(self._remember, group) if memory is not None]
+                frames, slots = zip(*map(self._context, group), strict=True)
+                joined = FrameMemory.join(memories) if memories else None
+                yield group, begin(self.model, torch.cat(frames), torch.cat(slots), joined)
+                group = []
+
+    def _length(self, position: int) -> int:
+        """Frames that the causal part looks at, up to a position."""
+        causal = self.model.causal
+        return min(int(position) + 1, causal.window if isinstance(causal, CausalTransformer) else 1)
+
+    def _context(self, position: int) -> tuple[Tensor, Tensor]:
+        """The last frames up to a position, and their slots."""
+        chosen = slice(position + 1 - self._length(position), position + 1)
+        frames = torch.from_numpy(self.record.pixels(time=chosen)).to(self.device)
+        slot = torch.from_numpy(self.record.slot[chosen]).to(self.device)
+        return frames, slot.expand(self.record.num_series, -1)
+
+    @torch.inference_mode()
+    def _remember(self, position: int) -> FrameMemory | None:
+        """Go on to a position."""
+        if self._memory is None:
+            return None
+        for time in range(self._time, position + 1):
+            frame = torch.from_numpy(self.record.pixels(time=time)).to(self.device)
+            slot, session = (
+                torch.full((self.record.num_series,), int(values[time]), device=self.device)
+                for values in (self.record.slot, self.record.session)
+            )
+            valid = torch.from_numpy(self.record.valid[:, time]).to(self.device)
+            self._memory.update(self.model.to_cells(frame), slot, session, valid)
+        self._time = position + 1
+        return self._memory.copy()
+
+
+class HeatmapForecaster:
+    """A trained model that forecasts; a `core.contracts.Predictor`."""
+
+    def __init__(self, trained: Trained[HeatmapConfig]) -> None:
+        """Take a trained model."""
+        objective = trained.objective
+        assert isinstance(objective, NextFrame)
+        self.objective, self.config = objective, trained.config
+
+    def predict(self, given: xr.Dataset, wanted: xr.Dataset) -> xr.Dataset:
+        """Answer the question of `data.forecast_task`.
+
+        Args:
+            given: The whole record, `frames`; the answer to an origin uses those up to its position alone.
+            wanted: `frames` (origin, lead, channel, y, x), with the coordinates `position` and `lead`.
+
+        Returns:
+            `frames`, what is expected, and with `data.num_samples` also `frames_sample` with the dimension `sample`.
+        """
+        record = read_record(given, num_slots=self.config.model.num_slots)
+        check_sizes(record, self.config)
+        asked = wanted[FIELD]
+        steps = [int(lead) - 1 for lead in wanted["lead"].values]
+        positions = wanted["position"].values
+        num_samples = self.config.data.num_samples if bool(self.objective.sampler.fitted) else 0
+        expected, samples = self.paths(record, positions, steps, num_samples=num_samples, seed=self.config.seed)
+        dims = (SERIES, "origin", "lead", "channel", "y", "x")
+        own = SERIES in asked.dims
+        found = {FIELD: xr.DataArray(expected, dims=dims)}
+        if samples is not None:
+            found[SAMPLES] = xr.DataArray(samples, dims=("sample", *dims))
+        answers = {name: value if own else value.isel({SERIES: 0}) for name, value in found.items()}
+        order = {FIELD: asked.dims, SAMPLES: ("sample", *asked.dims)}
+        return xr.Dataset(
+            {name: value.transpose(*order[name]).drop_vars(SERIES, errors="ignore") for name, value in answers.items()},
+            coords=wanted.coords,
+        )
+
+    def paths(
+        self,
+        record: Record,
+        positions: Sequence[int] | np.ndarray,
+        steps: Sequence[int],
+        *,
+        num_samples: int = 0,
+        seed: int = 0,
+        future: Future | None = None,
+        feedback: Feedback = "frames",
+        prior: Tensor | None = None,
+    ) -> tuple[Float[np.ndarray, "series origin lead channel y x"], np.ndarray | None]:
+        """Forecast from several origins.
+
+        Args:
+            record: The record.
+            positions: Rising places of the last frames that may be seen.
+            steps: Steps to return, from 0 (the next frame), rising.
+            num_samples: Sample paths for each origin.
+            seed: Of the sample paths.
+            future: Slots after the record's end; needed where a forecast reaches beyond it.
+            feedback: What the next step is told.
+            prior: Seasonal means to begin with.
+
+        Returns:
+            What is expected, and the sample paths [sample, ...] if any are asked.
+
+        Raises:
+            DataError: Slots after the end are needed and not given, or samples of a model that knows no spread.
+        """
+        if num_samples and not bool(self.objective.sampler.fitted):
+            raise DataError("this model knows no spread: it was not trained to its end; leave num_samples at 0")
+        slot, session = record.slot, record.session
+        if future is not None:
+            slot, session = np.concatenate([slot, future.slot]), np.concatenate([session, future.session])
+        longest = max(steps) + 1
+        if len(positions) and int(positions[-1]) + longest >= len(slot):
+            raise DataError(f"the slots of {longest} steps after position {positions[-1]} are needed; pass future")
+        shape = (record.num_series, len(positions), len(steps), *record.frames.shape[2:])
+        expected = np.empty(shape, dtype=np.float32)
+        samples = np.empty((num_samples, *shape), dtype=np.float32) if num_samples else None
+        generator = torch.Generator().manual_seed(seed)
+        done = 0
+        for group, past in Walk(self.objective, record, self.config, prior=prior).stops(list(positions)):
+            ahead = np.asarray(group)[:, None] + 1 + np.arange(longest)
+            slots, sessions = (self._each_series(values[ahead], record.num_series) for values in (slot, session))
+            many = past.repeat(num_samples) if num_samples else None
+            place = slice(done, done + len(group))
+            found = roll_out(self.objective.model, past, slots, sessions, feedback=feedback, keep=steps)
+            expected[:, place] = _by_series(found, len(group), record.num_series)
+            if many is not None and samples is not None:
+                samples[:, :, place] = self._sample(many, slots, sessions, steps, num_samples, generator, record)
+            done += len(group)
+        return expected, samples
+
+    def _sample(
+        self,
+        past: Past,
+        slots: Tensor,
+        sessions: Tensor,
+        steps: Sequence[int],
+        num_samples: int,
+        generator: torch.Generator,
+        record: Record,
+    ) -> np.ndarray:
+        many = slots.repeat_interleave(num_samples, 0)
+        draw = self.objective.sampler.path(len(many), generator)
+        found = roll_out(
+            self.objective.model, past, many, sessions.repeat_interleave(num_samples, 0), draw=draw, keep=steps
+        )
+        origins = len(slots) // record.num_series
+        parts = found.cpu().numpy().reshape(origins, record.num_series, num_samples, *found.shape[1:])
+        return np.moveaxis(parts, (2, 1, 0), (0, 1, 2))
+
+    def _each_series(self, values: np.ndarray, num_series: int) -> Tensor:
+        """[origin, step] to [(origin, series), step]."""
+        device = next(self.objective.parameters()).device
+        return torch.from_numpy(np.repeat(values, num_series, axis=0)).to(device)
+
+
+def _by_series(found: Tensor, origins: int, num_series: int) -> np.ndarray:
+    values = found.cpu().numpy().reshape(origins, num_series, *found.shape[1:])
+    return np.moveaxis(values, 1, 0)

@@ -1,0 +1,91 @@
+"""Presets of the heatmap system."""
+
+from collections.abc import Callable, Mapping
+
+from gridloom.core.settings import TrainConfig
+from gridloom.systems.heatmap.config import (
+    CausalConfig,
+    DataConfig,
+    HeatmapConfig,
+    LocalConfig,
+    LossConfig,
+    MemoryConfig,
+    ModelConfig,
+)
+
+__all__ = ["PRESETS"]
+
+
+def seed() -> HeatmapConfig:
+    """The seed's model to the last parameter, with its placeholder instead of a causal part."""
+    return HeatmapConfig(
+        data=DataConfig(window=16, stride=16),
+        train=TrainConfig(steps=1000, batch_size=4, learning_rate=3e-4, keep="best", validate_windows=32),
+    )
+
+
+def recommended() -> HeatmapConfig:
+    """The seed's size with a transformer, and every switch that was measured to help."""
+    return HeatmapConfig(
+        data=DataConfig(window=48, stride=16),
+        model=ModelConfig(
+            pool="flatten",
+            normalize="frame+stats",
+            alpha=1.0,
+            slot_init_std=0.02,
+            causal=CausalConfig(kind="transformer", window=47),
+            next_slot=True,
+            residual="ema",
+            memory=MemoryConfig(averages=(0.2, 0.05, 0.5), lags=(1, 2)),
+            local=LocalConfig(width=24, depth=2, kernel=3),
+        ),
+        loss=LossConfig(),
+        train=TrainConfig(
+            steps=2000, batch_size=4, learning_rate=3e-4, keep="best", ema_decay=0.995, validate_windows=32
+        ),
+    )
+
+
+def flights() -> HeatmapConfig:
+    """Departures and arrivals by the hour: the hour of the week, followed as it changes, and what it leaves."""
+    return HeatmapConfig(
+        data=DataConfig(path="flights", window=24, stride=4, within_session=False, num_samples=16),
+        model=ModelConfig(
+            latent_dim=256,
+            widths=(8, 16, 32, 64),
+            num_blocks=1,
+            hidden=256,
+            pool="flatten",
+            normalize="dataset",
+            alpha=1.0,
+            slot_init_std=0.02,
+            causal=CausalConfig(kind="transformer", dim=128, depth=2, num_heads=4, window=23),
+            next_slot=True,
+            residual="slot_mean",
+            memory=MemoryConfig(
+                seasonal=((168, 0.12), (24, 0.15), (168, 0.35), (24, 0.4), (168, 0.01)),
+                lags=(1, 2, 3, 4, 24, 168),
+                deviation_lags=(1, 2, 3, 4, 5, 6, 7, 8),
+                deviation_averages=(0.1, 0.3),
+                cells="seen",
+            ),
+            local=LocalConfig(width=64, depth=2, cell_embedding=8, slot_embedding=8, overall=True),
+        ),
+        train=TrainConfig(
+            steps=1200,
+            batch_size=4,
+            learning_rate=3e-3,
+            validate_every=200,
+            checkpoint_every=600,
+            keep="best",
+            ema_decay=0.99,
+        ),
+    )
+
+
+PRESETS: Mapping[str, Callable[[], HeatmapConfig]] = {
+    "default": recommended,
+    "seed": seed,
+    "recommended": recommended,
+    "flights": flights,
+}
