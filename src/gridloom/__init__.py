@@ -51,7 +51,7 @@ _PLACES = {
     "fill": "gridloom.workflows.fill:fill",
     "find_duplicates": "gridloom.workflows.search:find_duplicates",
     "find_outliers": "gridloom.workflows.search:find_outliers",
-    "forecast": "gridloom.workflows.fill:forecast",
+    "forecast": "gridloom.workflows.forecast:forecast",
     "impute": "gridloom.workflows.fill:impute",
     "locate": "gridloom.workflows.locate:locate",
     "open_grid": "gridloom.grid.read:open_grid",
@@ -73,7 +73,8 @@ if TYPE_CHECKING:
     from gridloom.workflows.encode import encode as encode_data
     from gridloom.workflows.evaluate import evaluate as evaluate_model
     from gridloom.workflows.figures import figures as draw_figures
-    from gridloom.workflows.fill import fill, forecast, impute
+    from gridloom.workflows.fill import fill, impute
+    from gridloom.workflows.forecast import forecast
     from gridloom.workflows.locate import locate
     from gridloom.workflows.search import find_duplicates, find_outliers
     from gridloom.workflows.search import search as search_embeddings

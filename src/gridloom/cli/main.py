@@ -19,6 +19,7 @@ VERBS = {
     "search": "find embeddings near a query, those that repeat others, those that are like none",
     "evaluate": "score a model beside the dumb baselines on held-out data",
     "fill": "fill the gaps of a record, with how certain and from where",
+    "forecast": "forecast the frames after a record, with sample paths",
     "locate": "say where something is in images, how certain, and where else",
     "figures": "draw the pictures of a run, as PNG and SVG, with a gallery",
     "info": "say what a run, an artifact or a file of weights is",

@@ -163,8 +163,8 @@ class ModelConfig:
     """Standard deviation of the slots' embedding at the start. At 1 and alpha 0.1 a latent says which slot it is, and
     little else."""
     normalize: Literal["frame", "none", "dataset", "frame+stats"] = "frame"
-    """Zero mean and unit deviation of each frame, which loses the level of activity; nothing; of the training part;
-    of each frame, and the encoder is told what they were."""
+    """Zero mean and unit deviation of each frame, which loses the level of activity; nothing; of each cell over the
+    training part; of each frame, and the encoder is told what they were."""
     pool: Literal["gap", "flatten", "softargmax"] = "gap"
     """What becomes of the coarsest map: its mean; all of it; its mean and the place of each channel's maximum."""
     causal: CausalConfig = field(default_factory=CausalConfig)

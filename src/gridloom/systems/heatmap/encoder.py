@@ -109,7 +109,7 @@ class HeatmapEncoder(Encoder):
     `z = LayerNorm(alpha * projector(pool(backbone(normalize(x)))) + slot_embedding[slot])`
 
     Attributes:
-        mean: Of each channel over the training part, for `normalize: dataset`.
+        mean: Of each cell over the training part, for `normalize: dataset`.
         std: Standard deviation likewise.
     """
 
@@ -141,8 +141,8 @@ class HeatmapEncoder(Encoder):
             nn.init.normal_(self.slot_embedding.weight, std=config.slot_init_std)
         self.norm = nn.LayerNorm(config.latent_dim)
         if config.normalize == "dataset":
-            self.register_buffer("mean", torch.zeros(config.channels))
-            self.register_buffer("std", torch.ones(config.channels))
+            self.register_buffer("mean", torch.zeros(size))
+            self.register_buffer("std", torch.ones(size))
 
     def forward(
         self, x: Shaped[Tensor, "*leading channel y x"] | Batch, slot_id: Int64[Tensor, "..."] | None = None
@@ -176,7 +176,7 @@ class HeatmapEncoder(Encoder):
             std, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True)
             x = (x - mean) / (std + _EPS)
         elif self.config.normalize == "dataset":
-            x = (x - self.mean[:, None, None]) / self.std[:, None, None]
+            x = (x - self.mean) / self.std
         features = self._pool(self.backbone(x))
         if self.config.normalize == "frame+stats":
             assert mean is not None and std is not None

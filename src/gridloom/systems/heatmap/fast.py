@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gridloom.core.errors import DataError
+from gridloom.nn.causal import CausalTransformer
 from gridloom.systems.heatmap.decoder import HeatmapDecoder
 from gridloom.systems.heatmap.encoder import Backbone, ResidualBlock
+from gridloom.systems.heatmap.wrapper import AutoRegWrapper
 
 __all__ = ["FastDecoder", "FastLinear", "fast_decoder", "fast_model"]
 
@@ -169,19 +171,23 @@ class FastDecoder(nn.Module):
     Args:
         decoder: The original.
         dtype: Of weights and maps; norms' weights, logits and pixels stay float32.
+        linear: Takes the place of the first layer, for other inputs than latents.
     """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, decoder: HeatmapDecoder, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, decoder: HeatmapDecoder, dtype: torch.dtype = torch.float32, linear: nn.Linear | None = None
+    ) -> None:
         super().__init__()
         self.config = config = decoder.config
         self.dtype = dtype
         height, width = config.coarse
-        rows = torch.arange(decoder.linear.out_features, device=decoder.linear.weight.device)
+        linear = linear or decoder.linear
+        rows = torch.arange(linear.out_features, device=linear.weight.device)
         rows = rows.view(config.widths[-1], height, width).permute(1, 2, 0).flatten()
-        self.linear = FastLinear(decoder.linear, dtype, rows)
+        self.linear = FastLinear(linear, dtype, rows)
         stages = [_UpSampling(stage[1], stage[2], dtype) for stage in decoder.stages]  # type: ignore[index]
         self.stages = nn.Sequential(*stages)
         assert decoder.out.bias is not None
@@ -200,12 +206,10 @@ class FastDecoder(nn.Module):
         Raises:
             DataError: Another shape of the latents.
         """
-        config = self.config
-        if z.ndim not in (2, 3) or z.shape[-1] != config.latent_dim:
-            raise DataError(
-                f"latents must be (B,T,{config.latent_dim}) or (N,{config.latent_dim}), got {tuple(z.shape)}"
-            )
-        x = self.linear(z.reshape(-1, config.latent_dim)).to(self.dtype)
+        config, size = self.config, self.linear.weight.shape[1]
+        if z.ndim not in (2, 3) or z.shape[-1] != size:
+            raise DataError(f"latents must be (B,T,{size}) or (N,{size}), got {tuple(z.shape)}")
+        x = self.linear(z.reshape(-1, size)).to(self.dtype)
         x = x.view(-1, *config.coarse, config.widths[-1]).permute(0, 3, 1, 2)
         x = self.stages(x).permute(0, 2, 3, 1).flatten(1, 2)
         logits = torch.matmul(self.weight, x.transpose(1, 2)).float().add_(self.bias)
@@ -222,11 +226,84 @@ def fast_decoder(decoder: HeatmapDecoder, *, dtype: torch.dtype = torch.float32)
     return FastDecoder(decoder, dtype)
 
 
+class _EitherLinear(nn.Module):
+    """The layer for inputs of this size."""
+
+    def __init__(self, *layers: FastLinear) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.sizes = [layer.weight.shape[1] for layer in layers]
+
+    def forward(self, x: Float[Tensor, "*leading inputs"]) -> Float[Tensor, "*leading outputs"]:
+        """Apply it."""
+        return self.layers[self.sizes.index(x.shape[-1])](x)  # type: ignore[no-any-return]
+
+
+class _Room(nn.Module):
+    """Room for the slot, behind the state."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Float[Tensor, "*leading state"]) -> Float[Tensor, "*leading larger"]:
+        """Append zeros."""
+        return F.pad(x, (0, self.size)) if self.size else x
+
+
+def _product(second: nn.Linear, first: nn.Linear) -> nn.Linear:
+    """One linear layer for two."""
+    made = nn.utils.skip_init(nn.Linear, first.in_features, second.out_features, device=first.weight.device)
+    with torch.no_grad():
+        made.weight.copy_(second.weight @ first.weight)
+        made.bias.copy_(F.linear(first.bias, second.weight, second.bias))
+    return made
+
+
+def _fold(model: AutoRegWrapper, dtype: torch.dtype) -> dict[int, nn.Module]:
+    """Multiply out what lies between the transformer's last norm and the decoder's first map.
+
+    These are three linear layers and a sum with the slot's embedding, one hundred bytes of weights for three that count:
+    latents are wide, the transformer's state is not. The copy's causal part says its state, with room for the slot; the
+    embedding puts a one there; the decoder's first layer, and the causal part's own for latents that are fed back, take
+    both. Nothing is folded where a state could be taken for a latent by its size.
+
+    Returns:
+        What takes the place of which module.
+    """
+    causal, head, decoder = model.causal, model.head, model.decoder
+    if not isinstance(causal, CausalTransformer) or head is None or decoder is None:
+        return {}
+    num_slots = 0 if model.next_slot is None else model.next_slot.num_embeddings
+    state = causal.dim + num_slots
+    if state == causal.inputs.in_features:
+        return {}
+    outputs = nn.utils.skip_init(nn.Linear, state, head.in_features, device=head.weight.device)
+    with torch.no_grad():
+        slots = [] if model.next_slot is None else [model.next_slot.weight.t()]
+        outputs.weight.copy_(torch.cat([causal.outputs.weight, *slots], 1))
+        outputs.bias.copy_(causal.outputs.bias)
+    latents = _product(head, outputs)
+    inputs = [FastLinear(causal.inputs, dtype), FastLinear(_product(causal.inputs, latents), dtype)]
+    found: dict[int, nn.Module] = {
+        id(causal.outputs): _Room(num_slots),
+        id(causal.inputs): _EitherLinear(*inputs),
+        id(head): nn.Identity(),
+        id(decoder): FastDecoder(decoder, dtype, _product(decoder.linear, latents)),
+    }
+    if model.next_slot is not None:
+        ones = F.pad(torch.eye(num_slots, device=head.weight.device), (causal.dim, 0))
+        found[id(model.next_slot)] = nn.Embedding.from_pretrained(ones)
+    return found
+
+
 def fast_model(model: Model, *, precision: str = "fp32") -> Model:
     """A copy of a model for inference, in eval mode, that is called as the original is.
 
     Linear layers and the decoder are exchanged for their fast forms, in bf16 the encoder's convolutions as well. Norms,
-    attention and keys and values stay float32; so do all inputs and outputs.
+    attention, keys and values stay float32; so do all inputs and outputs. In a wrapper with a transformer all linear
+    layers from its last norm to the decoder's first map are multiplied out, which takes about half a second: its causal
+    part then says its state instead of a latent.
 
     Args:
         model: The wrapper or a part of it; later changes of it are not followed.
@@ -240,8 +317,12 @@ def fast_model(model: Model, *, precision: str = "fp32") -> Model:
     dtype = _DTYPES[precision]
     # What is in the memo stands for the original in the copy, so that no weights are copied in vain.
     memo: dict[int, nn.Module] = {}
-    for module in model.modules():
-        if type(module) is nn.Linear:
+    for module in model.modules():  # a wrapper comes before its parts
+        if isinstance(module, AutoRegWrapper):
+            memo |= _fold(module, dtype)
+        elif id(module) in memo:
+            continue
+        elif type(module) is nn.Linear:
             memo[id(module)] = FastLinear(module, dtype)
         elif isinstance(module, HeatmapDecoder):
             memo[id(module)] = FastDecoder(module, dtype)

@@ -10,6 +10,7 @@ from gridloom.systems.heatmap.source import FrameSource, feature_scale
 __all__ = ["initialize"]
 
 _LEAST = 1e-4
+_SHARE_OF_TYPICAL = 0.3
 
 
 @torch.no_grad()
@@ -29,10 +30,11 @@ def initialize(objective: Objective, config: HeatmapConfig, prepared: Prepared) 
     total, square, count = _sums(source)
     mean = total / count
     if config.model.normalize == "dataset":
-        channel = mean.mean(dim=(1, 2))
-        variance = (square / count).mean(dim=(1, 2)) - channel.square()
-        model.encoder.mean.copy_(channel)
-        model.encoder.std.copy_(variance.clamp(min=_LEAST**2).sqrt())
+        variance = (square / count - mean.square()).clamp(min=_LEAST**2)
+        # Cells that are hardly ever busy would otherwise be enlarged beyond measure.
+        floor = _SHARE_OF_TYPICAL * variance.mean(dim=(1, 2), keepdim=True).sqrt()
+        model.encoder.mean.copy_(mean)
+        model.encoder.std.copy_(torch.maximum(variance.sqrt(), floor))
     if config.model.output_bias:
         model.bias.copy_(torch.logit(mean.clamp(_LEAST, 1 - _LEAST)))
 
