@@ -144,8 +144,8 @@ class HeatmapEncoder(Encoder):
             self.register_buffer("mean", torch.zeros(size))
             self.register_buffer("std", torch.ones(size))
 
-    def forward(
-        self, x: Shaped[Tensor, "*leading channel y x"] | Batch, slot_id: Int64[Tensor, "..."] | None = None
+    def forward(  # type: ignore[override]
+        self, x: Shaped[Tensor, "..."] | Batch, slot_id: Shaped[Tensor, "..."] | None = None
     ) -> Float[Tensor, "*leading latent"] | Mapping[str, Tensor]:
         """Encode frames.
 

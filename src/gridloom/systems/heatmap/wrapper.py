@@ -105,9 +105,7 @@ class AutoRegWrapper(nn.Module):
         if config.output_bias:
             self.register_buffer("bias", torch.zeros(config.channels, config.height, config.width))
 
-    def forward(
-        self, x: Shaped[Tensor, "batch time channel y x"], slot_id: Int64[Tensor, "..."]
-    ) -> AutoRegOutput:
+    def forward(self, x: Shaped[Tensor, "..."], slot_id: Shaped[Tensor, "..."]) -> AutoRegOutput:
         """Predict each next frame, and compare it with the one that came.
 
         Args:
