@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gridloom.core.errors import DataError
 from gridloom.encoders.artifact import load_model
-from gridloom.grid.events import to_dense
+from gridloom.grid.events.store import to_dense
 from gridloom.grid.read import open_grid
 from gridloom.grid.write import save_grid
 from gridloom.systems.heatmap.forecast import QUANTILES, forecast as forecast_frames

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32
 from gridloom.core.errors import ConfigError, DataError
 from gridloom.grid.events.axes import PriceAxis
 
-__all__ = ["activity", "center_of_price", "counts_of", "describe_frames", "imbalance", "pixels"]
+__all__ = ["Scale", "activity", "center_of_price", "counts_of", "describe_frames", "imbalance", "pixels"]
 
 Scale = Literal["log1p", "linear"]
 

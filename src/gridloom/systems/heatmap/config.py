@@ -5,6 +5,7 @@ from typing import Literal
 
 from gridloom.core.errors import ConfigError
 from gridloom.core.settings import RunConfig
+from gridloom.systems.heatmap.scale import PixelScale
 
 __all__ = [
     "CausalConfig",
@@ -12,9 +13,12 @@ __all__ = [
     "HeatmapConfig",
     "LocalConfig",
     "LossConfig",
+    "LossKind",
     "MemoryConfig",
     "ModelConfig",
 ]
+
+LossKind = Literal["smooth_l1", "bce", "poisson"]
 
 _GROUPS = 8
 
@@ -29,6 +33,9 @@ class DataConfig:
     """Frames of a training window; each but the last is a question, the next frame its answer."""
     stride: int = 8
     """Frames between the starts of two training windows."""
+    coarsen: tuple[int, ...] = (1,)
+    """Train also on the training part with so many slots taken together as one, counts added up: a busy minute looks
+    like several quiet ones, and the test may be busier than anything before. 1 is the record as it is."""
     within_session: bool = True
     """Windows stay in one session, and averages and lags start anew with it: prices are binned around another reference
     in the next one. False where time simply goes on (hours of the year)."""
@@ -49,6 +56,8 @@ class DataConfig:
             raise ConfigError(
                 f"data.stride and data.max_origins must be at least 1, got {self.stride} and {self.max_origins}"
             )
+        if 1 not in self.coarsen or min(self.coarsen) < 1:
+            raise ConfigError(f"data.coarsen must have 1 (the record as it is) and whole numbers, got {list(self.coarsen)}")
         if not self.leads or min(self.leads) < 1 or list(self.leads) != sorted(set(self.leads)):
             raise ConfigError(f"data.leads must be rising numbers from 1 up, got {list(self.leads)}")
 
@@ -80,6 +89,9 @@ class MemoryConfig:
     all that was seen. The first one is the base of `residual slot_mean`."""
     averages: tuple[float, ...] = ()
     """Rates of exponential moving averages. The first one is the base of `residual ema`."""
+    count_averages: tuple[float, ...] = ()
+    """Rates of exponential moving averages of counts, given as pixels: they do not fall behind where single events
+    follow nothing. With pixels that are no counts they are averages like the others."""
     lags: tuple[int, ...] = ()
     """Frames so many slots before the one to predict; 1 is the last one."""
     deviation_lags: tuple[int, ...] = ()
@@ -97,7 +109,7 @@ class MemoryConfig:
             raise ConfigError(
                 f"memory.seasonal: expected (period of 1 or more, rate from 0 to 1), got {list(self.seasonal)}"
             )
-        for name in ("averages", "deviation_averages"):
+        for name in ("averages", "count_averages", "deviation_averages"):
             if any(not 0 < rate <= 1 for rate in getattr(self, name)):
                 raise ConfigError(f"memory.{name} must be rates above 0, up to 1, got {list(getattr(self, name))}")
         for name in ("lags", "deviation_lags"):
@@ -147,6 +159,10 @@ class ModelConfig:
     """Slots of a cycle; filled in from the data."""
     num_cells: int = 0
     """Cells that are remembered; filled in from the data."""
+    count_cap: int = 0
+    """Count that is pixel 1; 0 where the data are pixels. Filled in from the data."""
+    count_scale: Literal["log1p", "linear"] = "log1p"
+    """How counts become pixels. Filled in from the data."""
     latent_dim: int = 4096
     """Size of a latent."""
     widths: tuple[int, ...] = (32, 64, 128, 256)
@@ -189,6 +205,11 @@ class ModelConfig:
         return self.height // factor, self.width // factor
 
     @property
+    def scale(self) -> PixelScale:
+        """How counts become pixels."""
+        return PixelScale(cap=self.count_cap, kind=self.count_scale)
+
+    @property
     def remembers(self) -> bool:
         """Whether anything has to be remembered beside the latents."""
         return self.residual != "none"
@@ -229,16 +250,12 @@ class ModelConfig:
 class LossConfig:
     """What is minimized."""
 
-    kind: Literal["smooth_l1", "bce", "poisson"] = "smooth_l1"
+    kind: LossKind = "smooth_l1"
     """Of pixels: half the squared error (values in [0, 1] never reach the linear part); cross-entropy; the likelihood
     of counts under a Poisson distribution."""
     context_noise: float = 0.0
     """Standard deviation of noise on the frames that the encoder sees while training, in pixels: forecasts that feed
     on themselves meet such frames."""
-    count_cap: int = 0
-    """Count that is pixel 1; 0 where the data are pixels. Filled in from the data."""
-    count_scale: Literal["log1p", "linear"] = "log1p"
-    """How counts become pixels. Filled in from the data."""
 
     def __post_init__(self) -> None:
         """Refuse noise that there is not."""

@@ -8,16 +8,25 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gridloom.core.contracts import Prepared, Task
+from gridloom.core.contracts import Prepared, Source, Task
 from gridloom.core.errors import DataError, UnknownNameError
+from gridloom.grid.events.store import to_dense
 from gridloom.grid.normalize import Normalizer
 from gridloom.grid.read import open_grid
 from gridloom.grid.splits import Splits
 from gridloom.grid.windows import Windows
 from gridloom.systems.heatmap.config import HeatmapConfig
 from gridloom.systems.heatmap.encoder import FIELD
-from gridloom.systems.heatmap.record import SERIES, Record, read_record, session_starts
-from gridloom.systems.heatmap.source import FrameSource, SingleFrames, cut_record, live_cells, remember
+from gridloom.systems.heatmap.record import SERIES, Record, coarsen, read_record, session_starts
+from gridloom.systems.heatmap.source import (
+    FrameSource,
+    JoinedSource,
+    Remembered,
+    SingleFrames,
+    cut_record,
+    live_cells,
+    remember,
+)
 
 __all__ = ["encode_source", "forecast_task", "open_record", "prepare", "resolve", "split_record"]
 
@@ -34,8 +43,6 @@ def open_record(path: str | xr.Dataset, *, num_slots: int = 0) -> Record:
         raise DataError(
             "no data: give frames that `gridloom rasterize` wrote, or the name of a sample (see `gridloom data list`)"
         )
-    from gridloom.grid.events import to_dense
-
     return read_record(to_dense(open_grid(path)), num_slots=num_slots)
 
 
@@ -49,9 +56,7 @@ def resolve(config: HeatmapConfig) -> HeatmapConfig:
     else:
         sizes["num_cells"] = height * width
     return replace(
-        config,
-        model=replace(config.model, **sizes),
-        loss=replace(config.loss, count_cap=record.count_cap, count_scale=record.scale),
+        config, model=replace(config.model, **sizes, count_cap=record.count_cap, count_scale=record.scale)
     )
 
 
@@ -80,19 +85,20 @@ def prepare(config: HeatmapConfig) -> Prepared:
     record = open_record(config.data.path)
     splits = split_record(record, config)
     train_stop = splits.parts["train"][1]
-    remembered = None
-    if config.model.remembers:
-        seen = config.model.memory.cells == "seen"
-        cells = live_cells(record, train_stop) if seen else np.arange(config.model.num_cells)
-        remembered = remember(record, config, cells, train_stop)
-    data = config.data
-    sources = {}
-    for part, bounds in splits.parts.items():
-        stride = data.stride if part == "train" else data.window - 1
-        starts = cut_record(
-            record, bounds, length=data.window, stride=stride, within_session=data.within_session
+    seen = config.model.memory.cells == "seen"
+    cells = live_cells(record, train_stop) if seen else np.arange(config.model.num_cells)
+    whole = remember(record, config, cells, train_stop) if config.model.remembers else None
+    sources: dict[str, Source] = {
+        part: _source(record, bounds, config, whole, config.data.stride if part == "train" else config.data.window - 1)
+        for part, bounds in splits.parts.items()
+    }
+    whole_source, coarser = sources["train"], [factor for factor in config.data.coarsen if factor > 1]
+    if coarser:
+        assert isinstance(whole_source, FrameSource)
+        sources["train"] = JoinedSource(
+            [whole_source, *(_coarse_source(record, config, train_stop, cells, factor) for factor in coarser)],
+            seed=config.seed,
         )
-        sources[part] = FrameSource(record, starts, data.window, seed=config.seed, remembered=remembered)
     return Prepared(
         sources=sources,
         normalizer=Normalizer({FIELD: ()}).to_json(),
@@ -100,6 +106,23 @@ def prepare(config: HeatmapConfig) -> Prepared:
         history=record.dataset(train_stop),
         task=partial(_task, config, record, splits),
     )
+
+
+def _source(
+    record: Record, bounds: tuple[int, int], config: HeatmapConfig, remembered: Remembered | None, stride: int
+) -> FrameSource:
+    data = config.data
+    starts = cut_record(record, bounds, length=data.window, stride=stride, within_session=data.within_session)
+    return FrameSource(record, starts, data.window, seed=config.seed, remembered=remembered)
+
+
+def _coarse_source(
+    record: Record, config: HeatmapConfig, stop: int, cells: np.ndarray, factor: int
+) -> FrameSource:
+    """Windows of the training part with several slots taken together."""
+    coarse = coarsen(record, stop, factor)
+    remembered = remember(coarse, config, cells, len(coarse)) if config.model.remembers else None
+    return _source(coarse, (0, len(coarse)), config, remembered, config.data.stride)
 
 
 def _task(config: HeatmapConfig, record: Record, splits: Splits, split: str) -> Task:
@@ -151,7 +174,7 @@ def forecast_task(
     asked = origins[:, None] + steps < high
     if within_session:
         asked &= record.session[targets] == record.session[np.minimum(origins + 1, len(record) - 1)][:, None]
-    asked &= record.valid.any(axis=0)[targets]
+    asked &= np.asarray(record.valid.any(axis=0))[targets]
     possible = np.flatnonzero(asked.any(axis=1)) if len(steps) else np.empty(0, dtype=np.int64)
     if not len(possible):
         raise DataError(f"nothing to forecast from {bounds[0]} to {bounds[1]}: no lead of {list(leads)} fits")
@@ -160,7 +183,7 @@ def forecast_task(
     origins, targets, asked = origins[possible], targets[possible], asked[possible]
     whole = record.dataset()
     values = whole[FIELD].values.reshape(record.num_series, len(record), *record.frames.shape[2:])
-    happened = asked[None] & record.valid[:, targets]
+    happened = np.asarray(asked[None] & record.valid[:, targets])
     truth = np.where(happened[..., None, None, None], values[:, targets], np.float32(np.nan))
     wanted = np.broadcast_to(happened[..., None, None, None], truth.shape)
     dims: tuple[str, ...] = (SERIES, "origin", "lead", "channel", "y", "x")
@@ -206,8 +229,6 @@ def encode_source(
     """
     if stride is not None:
         raise DataError("heatmaps are encoded frame by frame; leave stride out")
-    from gridloom.grid.events import to_dense
-
     dense = to_dense(data)
     record = read_record(dense, num_slots=config.model.num_slots)
     check_sizes(record, config)
@@ -230,9 +251,9 @@ def check_sizes(record: Record, config: HeatmapConfig) -> None:
         raise DataError(f"input must be (B,T,{','.join(map(str, expected))}), got frames of {'x'.join(map(str, found))}")
     if record.num_slots > model.num_slots:
         raise DataError(f"slot_id out of range: the model knows {model.num_slots} slots, the data have {record.num_slots}")
-    cap = config.loss.count_cap
-    if record.count_cap and cap and (record.count_cap, record.scale) != (cap, config.loss.count_scale):
+    cap = model.count_cap
+    if record.count_cap and cap and (record.count_cap, record.scale) != (cap, model.count_scale):
         raise DataError(
-            f"the model's pixels are counts up to {cap} ({config.loss.count_scale}), the data's up to "
+            f"the model's pixels are counts up to {cap} ({model.count_scale}), the data's up to "
             f"{record.count_cap} ({record.scale}); rasterize them with --count-cap {cap}"
         )

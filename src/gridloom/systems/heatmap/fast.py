@@ -251,22 +251,25 @@ class _Room(nn.Module):
         return F.pad(x, (0, self.size)) if self.size else x
 
 
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")  # draws no random numbers
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return layer
+
+
 def _product(second: nn.Linear, first: nn.Linear) -> nn.Linear:
     """One linear layer for two."""
-    made = nn.utils.skip_init(nn.Linear, first.in_features, second.out_features, device=first.weight.device)
-    with torch.no_grad():
-        made.weight.copy_(second.weight @ first.weight)
-        made.bias.copy_(F.linear(first.bias, second.weight, second.bias))
-    return made
+    return _linear(second.weight @ first.weight, F.linear(first.bias, second.weight, second.bias))
 
 
+@torch.no_grad()
 def _fold(model: AutoRegWrapper, dtype: torch.dtype) -> dict[int, nn.Module]:
     """Multiply out what lies between the transformer's last norm and the decoder's first map.
 
-    These are three linear layers and a sum with the slot's embedding, one hundred bytes of weights for three that count:
-    latents are wide, the transformer's state is not. The copy's causal part says its state, with room for the slot; the
-    embedding puts a one there; the decoder's first layer, and the causal part's own for latents that are fed back, take
-    both. Nothing is folded where a state could be taken for a latent by its size.
+    These are three linear layers and a sum with the slot's embedding. Latents are wide and the transformer's state is
+    not, so that the product has a tenth of the weights. The copy's causal part says its state, with room for the slot;
+    the embedding puts a one there; the decoder's first layer takes both, and so does the causal part's for latents that
+    are fed back. Nothing is folded where a state could be taken for a latent by its size.
 
     Returns:
         What takes the place of which module.
@@ -278,11 +281,8 @@ def _fold(model: AutoRegWrapper, dtype: torch.dtype) -> dict[int, nn.Module]:
     state = causal.dim + num_slots
     if state == causal.inputs.in_features:
         return {}
-    outputs = nn.utils.skip_init(nn.Linear, state, head.in_features, device=head.weight.device)
-    with torch.no_grad():
-        slots = [] if model.next_slot is None else [model.next_slot.weight.t()]
-        outputs.weight.copy_(torch.cat([causal.outputs.weight, *slots], 1))
-        outputs.bias.copy_(causal.outputs.bias)
+    slots = [] if model.next_slot is None else [model.next_slot.weight.t()]
+    outputs = _linear(torch.cat([causal.outputs.weight, *slots], 1), causal.outputs.bias)
     latents = _product(head, outputs)
     inputs = [FastLinear(causal.inputs, dtype), FastLinear(_product(causal.inputs, latents), dtype)]
     found: dict[int, nn.Module] = {
@@ -293,7 +293,7 @@ def _fold(model: AutoRegWrapper, dtype: torch.dtype) -> dict[int, nn.Module]:
     }
     if model.next_slot is not None:
         ones = F.pad(torch.eye(num_slots, device=head.weight.device), (causal.dim, 0))
-        found[id(model.next_slot)] = nn.Embedding.from_pretrained(ones)
+        found[id(model.next_slot)] = nn.Embedding.from_pretrained(ones)  # type: ignore[no-untyped-call]
     return found
 
 

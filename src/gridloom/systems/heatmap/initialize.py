@@ -5,7 +5,7 @@ import torch
 from gridloom.core.contracts import Objective, Prepared
 from gridloom.systems.heatmap.config import HeatmapConfig
 from gridloom.systems.heatmap.objective import NextFrame
-from gridloom.systems.heatmap.source import FrameSource, feature_scale
+from gridloom.systems.heatmap.source import FrameSource, JoinedSource, feature_scale
 
 __all__ = ["initialize"]
 
@@ -18,6 +18,8 @@ def initialize(objective: Objective, config: HeatmapConfig, prepared: Prepared) 
     """Set the places of the remembered cells, the scale of the features, the statistics of the frames."""
     assert isinstance(objective, NextFrame)
     source = prepared.sources["train"]
+    if isinstance(source, JoinedSource):
+        source = source.parts[0]
     assert isinstance(source, FrameSource)
     model = objective.model
     if source.remembered is not None:

@@ -11,12 +11,29 @@ from gridloom.systems.heatmap.config import MemoryConfig, ModelConfig
 __all__ = ["FrameMemory", "num_features", "num_phases"]
 
 _LONG = 1e6  # a prior counts as if it had been seen so often
-_STATE = ("_table", "_counts", "_averages", "_deviation_averages", "_frames", "_deviations", "_steps", "_session")
+_STATE = (
+    "_table",
+    "_counts",
+    "_averages",
+    "_count_averages",
+    "_deviation_averages",
+    "_frames",
+    "_deviations",
+    "_steps",
+    "_session",
+)
 
 
 def num_features(memory: MemoryConfig) -> int:
     """Number of features that a memory gives for each cell and channel; the base is the first of them."""
-    parts = (memory.seasonal, memory.averages, memory.lags, memory.deviation_lags, memory.deviation_averages)
+    parts = (
+        memory.seasonal,
+        memory.averages,
+        memory.count_averages,
+        memory.lags,
+        memory.deviation_lags,
+        memory.deviation_averages,
+    )
     return 1 + sum(map(len, parts))
 
 
@@ -54,6 +71,7 @@ class FrameMemory:
         """
         memory = model.memory
         self._config, self._residual, self._restart = memory, model.residual, restart
+        self._scale = model.scale
         self._rows = torch.arange(batch, device=device)[:, None]
 
         def zeros(count: int) -> Tensor:
@@ -63,6 +81,7 @@ class FrameMemory:
         self._periods, self._offsets = periods, periods.cumsum(0) - periods
         self._seasonal_rates = torch.tensor([rate for _, rate in memory.seasonal], device=device)
         self._rates = torch.tensor(memory.averages, device=device)[:, None, None]
+        self._count_rates = torch.tensor(memory.count_averages, device=device)[:, None, None]
         self._deviation_rates = torch.tensor(memory.deviation_averages, device=device)[:, None, None]
         self._lags = torch.tensor(memory.lags, dtype=torch.int64, device=device)
         self._deviation_lags = torch.tensor(memory.deviation_lags, dtype=torch.int64, device=device)
@@ -71,7 +90,8 @@ class FrameMemory:
         if prior is not None:
             self._table += prior.to(device)
             self._counts += _LONG
-        self._averages, self._deviation_averages = zeros(len(memory.averages)), zeros(len(memory.deviation_averages))
+        self._averages, self._count_averages = zeros(len(memory.averages)), zeros(len(memory.count_averages))
+        self._deviation_averages = zeros(len(memory.deviation_averages))
         self._frames, self._deviations = zeros(max((*memory.lags, 1))), zeros(max((*memory.deviation_lags, 1)))
         self._steps = torch.zeros(batch, dtype=torch.int64, device=device)
         self._session = torch.full((batch,), -1, dtype=torch.int64, device=device)
@@ -93,9 +113,11 @@ class FrameMemory:
     ) -> Float[Tensor, "batch feature channel cell"]:
         """All that is known when the frame of this slot and session is to be predicted.
 
-        In order: base, seasonal means, averages, lags, lags of the deviation, averages of the deviation.
+        In order: base, seasonal means, averages, averages of counts, lags, lags of the deviation, averages of it.
         """
         parts = [self.base(slot, session)[:, None], self._table[self._rows, self._phase(slot)], self._averages]
+        if len(self._count_rates):
+            parts.append(self._scale.pixels(self._count_averages))
         for ring, lags in ((self._frames, self._lags), (self._deviations, self._deviation_lags)):
             parts.append(ring[:, (self._time - lags) % ring.shape[1]])
         return torch.cat([*parts, self._deviation_averages], dim=1)
@@ -113,10 +135,10 @@ class FrameMemory:
         frame = torch.where(happened, frame, base)
         deviation = frame - base
         happened = happened[:, None]
-        if len(self._rates):
-            rates = torch.where((self._steps == 0)[:, None, None, None], torch.ones_like(self._rates), self._rates)
-            moved = rates * (frame[:, None] - self._averages)
-            self._averages += torch.where(happened, moved, torch.zeros_like(moved))
+        first = (self._steps == 0)[:, None, None, None]
+        self._average(self._averages, self._rates, frame, first, happened)
+        if len(self._count_rates):
+            self._average(self._count_averages, self._count_rates, self._scale.counts(frame), first, happened)
         if len(self._deviation_rates):
             self._deviation_averages += happened * self._deviation_rates * (deviation[:, None] - self._deviation_averages)
         if len(self._periods):
@@ -160,6 +182,12 @@ class FrameMemory:
         """Where each seasonal mean of a slot lies in the table."""
         return self._offsets + slot[:, None] % self._periods
 
+    def _average(self, state: Tensor, rates: Tensor, frame: Tensor, first: Tensor, happened: Tensor) -> None:
+        """Exponential moving averages; the first frame is where they start."""
+        if len(rates):
+            moved = torch.where(first, torch.ones_like(rates), rates) * (frame[:, None] - state)
+            state += torch.where(happened, moved, torch.zeros_like(moved))
+
     def _follow(self, frame: Tensor, phase: Tensor, valid: Tensor) -> None:
         """`mean += max(rate, 1 / count) * (frame - mean)`: a plain mean at first, then one that follows."""
         count = self._counts[self._rows, phase] + valid[:, None]
@@ -181,6 +209,8 @@ class FrameMemory:
             phase = self._phase(slot)[:, 0]
             usual, known = self._table[self._rows[:, 0], phase], self._counts[self._rows[:, 0], phase] > 0
         self._averages[new] = usual[new][:, None]
+        if len(self._count_rates):
+            self._count_averages[new] = self._scale.counts(usual[new])[:, None]
         self._frames[new] = usual[new][:, None]
         self._deviation_averages[new] = 0.0
         self._deviations[new] = 0.0

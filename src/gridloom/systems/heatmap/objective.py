@@ -1,7 +1,5 @@
 """What the heatmap system learns from: each next frame."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,9 +9,10 @@ from gridloom.core.batch import Batch, Step, masked_mean
 from gridloom.core.contracts import Objective
 from gridloom.core.errors import DataError
 from gridloom.core.random import normal
-from gridloom.systems.heatmap.config import HeatmapConfig, LossConfig
+from gridloom.systems.heatmap.config import HeatmapConfig, LossKind
 from gridloom.systems.heatmap.encoder import FIELD, SLOT, HeatmapEncoder
 from gridloom.systems.heatmap.sampling import Sampler
+from gridloom.systems.heatmap.scale import PixelScale
 from gridloom.systems.heatmap.source import REMEMBERED
 from gridloom.systems.heatmap.wrapper import AutoRegWrapper
 
@@ -54,7 +53,7 @@ class NextFrame(Objective):
             seen = (seen + noise * drawn).clamp(0.0, 1.0)
         slots = batch.features[SLOT]
         x_hat = self.model.predict(seen, slots[:, :-1], slots[:, 1:], batch.features.get(REMEMBERED)).float()
-        loss = masked_mean(elementwise_loss(x_hat, truth, self.config.loss), valid)
+        loss = masked_mean(elementwise_loss(x_hat, truth, self.config.loss.kind, self.config.model.scale), valid)
         answer = x_hat.detach().clamp(0.0, 1.0)
         error = masked_mean((answer - truth).square(), valid)
         last = masked_mean((frames[:, :-1] - truth).square(), valid)
@@ -75,24 +74,19 @@ def check_range(frames: Tensor) -> None:
 
 
 def elementwise_loss(
-    x_hat: Float[Tensor, "*shape"], truth: Float[Tensor, "*shape"], config: LossConfig
+    x_hat: Float[Tensor, "*shape"], truth: Float[Tensor, "*shape"], kind: LossKind, scale: PixelScale
 ) -> Float[Tensor, "*shape"]:
     """Loss of each cell.
 
     Args:
         x_hat: Predicted pixels; with a residual they may leave [0, 1] a little.
         truth: Pixels in [0, 1].
-        config: Which loss; with counts, their scale.
+        kind: Which loss.
+        scale: Of the counts, for `poisson`.
     """
-    if config.kind == "smooth_l1":
+    if kind == "smooth_l1":
         return F.smooth_l1_loss(x_hat, truth, reduction="none")
-    if config.kind == "bce":
+    if kind == "bce":
         return F.binary_cross_entropy(x_hat.clamp(_LEAST, 1 - _LEAST), truth, reduction="none")
-    rate, count = counts_from(x_hat.clamp(_LEAST, 1.0), config), counts_from(truth, config)
+    rate, count = scale.counts(x_hat.clamp(_LEAST, 1.0)), scale.counts(truth)
     return rate - count * torch.log(rate)
-
-
-def counts_from(pixels: Tensor, config: LossConfig) -> Tensor:
-    """Counts that pixels stand for, not rounded; pixels that never were counts are taken as rates of at most 1."""
-    cap = config.count_cap or 1
-    return torch.expm1(pixels * math.log1p(cap)) if config.count_scale == "log1p" else pixels * cap

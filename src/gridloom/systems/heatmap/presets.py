@@ -83,9 +83,77 @@ def flights() -> HeatmapConfig:
     )
 
 
+def es() -> HeatmapConfig:
+    """Minutes of E-mini futures: averages at several rates, in pixels and in counts, also of coarser minutes."""
+    return HeatmapConfig(
+        data=DataConfig(
+            path="emini", window=17, stride=4, within_session=False, coarsen=(1, 2, 4), leads=(1, 3, 6, 24), num_samples=16
+        ),
+        model=ModelConfig(
+            latent_dim=256,
+            widths=(8, 16, 32, 64),
+            num_blocks=1,
+            hidden=256,
+            pool="flatten",
+            normalize="frame+stats",
+            alpha=1.0,
+            slot_init_std=0.02,
+            causal=CausalConfig(kind="transformer", dim=128, depth=2, num_heads=4, window=16),
+            residual="ema",
+            memory=MemoryConfig(
+                averages=(0.2, 0.02, 0.05, 0.12, 0.25, 0.5),
+                count_averages=(0.05, 0.12, 0.25, 0.5),
+                lags=(1, 2, 3),
+            ),
+            local=LocalConfig(width=16, depth=3, kernel=3),
+        ),
+        train=TrainConfig(
+            steps=500,
+            batch_size=2,
+            learning_rate=2e-3,
+            validate_every=100,
+            checkpoint_every=250,
+            keep="best",
+            ema_decay=0.98,
+        ),
+    )
+
+
+def digits() -> HeatmapConfig:
+    """Digits that move and bounce: what counts is where they were in the last frames."""
+    return HeatmapConfig(
+        data=DataConfig(path="moving-digits", window=12, stride=8, leads=(1, 3, 6)),
+        model=ModelConfig(
+            latent_dim=256,
+            widths=(8, 16, 32, 64),
+            num_blocks=1,
+            hidden=256,
+            pool="flatten",
+            normalize="none",
+            alpha=1.0,
+            slot_init_std=0.02,
+            causal=CausalConfig(kind="transformer", dim=128, depth=2, num_heads=4, window=11),
+            residual="last",
+            memory=MemoryConfig(lags=(1, 2, 3)),
+            local=LocalConfig(width=32, depth=4, kernel=5),
+        ),
+        train=TrainConfig(
+            steps=800,
+            batch_size=2,
+            learning_rate=2e-3,
+            validate_every=200,
+            checkpoint_every=400,
+            keep="best",
+            ema_decay=0.99,
+        ),
+    )
+
+
 PRESETS: Mapping[str, Callable[[], HeatmapConfig]] = {
     "default": recommended,
     "seed": seed,
     "recommended": recommended,
     "flights": flights,
+    "es": es,
+    "digits": digits,
 }

@@ -1,7 +1,8 @@
 """A record of heatmaps in memory: frames, their slots, which of them happened."""
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,10 @@ import xarray as xr
 from jaxtyping import Bool, Int64
 
 from gridloom.core.errors import DataError
-from gridloom.grid.events import pixels
+from gridloom.grid.events.inverse import Scale, pixels
 from gridloom.systems.heatmap.encoder import FIELD
 
-__all__ = ["COUNTS", "Record", "read_record"]
+__all__ = ["COUNTS", "Record", "coarsen", "read_record", "session_starts"]
 
 COUNTS, VALID, SERIES = "counts", "valid", "series"
 _DIMS = ("channel", "y", "x")
@@ -43,26 +44,26 @@ class Record:
     session: Int64[np.ndarray, " time"]
     num_slots: int
     count_cap: int
-    scale: str
+    scale: Scale
     time: np.ndarray
     series: tuple[str, ...] | None
     channels: tuple[str, ...]
     attrs: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return self.frames.shape[1]
+        return int(self.frames.shape[1])
 
     @property
     def num_series(self) -> int:
         """Number of series."""
-        return self.frames.shape[0]
+        return int(self.frames.shape[0])
 
     def pixels(self, series: int | slice = slice(None), time: Any = slice(None)) -> np.ndarray:
         """Frames as float32 pixels."""
         chosen = self.frames[series, time]
         if not self.count_cap:
             return np.asarray(chosen, dtype=np.float32)
-        return pixels(chosen, self.count_cap, scale=self.scale)  # type: ignore[arg-type]
+        return pixels(chosen, self.count_cap, scale=self.scale)
 
     def dataset(self, stop: int | None = None) -> xr.Dataset:
         """The first `stop` frames as pixels, NaN where a slot did not happen."""
@@ -117,7 +118,7 @@ def read_record(dataset: xr.Dataset, *, num_slots: int = 0) -> Record:
         session=np.zeros(length, dtype=np.int64) if session is None else session,
         num_slots=num_slots,
         count_cap=cap,
-        scale=str(dataset.attrs.get("pixel", "log1p")),
+        scale=_scale(dataset),
         time=dataset["time"].values if "time" in dataset.coords else np.arange(length),
         series=tuple(map(str, dataset[SERIES].values)) if own and SERIES in dataset.coords else None,
         channels=_names(dataset, array.shape[2]),
@@ -176,6 +177,13 @@ def _counts_or_pixels(
     return 0, pixels_only
 
 
+def _scale(dataset: xr.Dataset) -> Scale:
+    kind = dataset.attrs.get("pixel", "log1p")
+    if kind not in ("log1p", "linear"):
+        raise DataError(f"attribute pixel: expected log1p or linear, got {kind!r}")
+    return kind  # type: ignore[no-any-return]
+
+
 def _names(dataset: xr.Dataset, count: int) -> tuple[str, ...]:
     if "channel" in dataset.coords:
         return tuple(map(str, dataset["channel"].values))
@@ -186,3 +194,27 @@ def session_starts(session: Sequence[int] | np.ndarray) -> np.ndarray:
     """Positions at which a session begins."""
     numbers = np.asarray(session)
     return np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 1))
+
+
+def coarsen(record: Record, stop: int, factor: int) -> Record:
+    """Take `factor` slots together as one, for the first `stop` frames; counts are added up, capped as before.
+
+    Slots of different sessions are not taken together; what is left over at a session's end is left out.
+
+    Raises:
+        DataError: Pixels, which cannot be added up.
+    """
+    if not record.count_cap:
+        raise DataError("data.coarsen adds counts up, these frames are pixels; leave it at 1")
+    edges = [*session_starts(record.session[:stop]).tolist(), stop]
+    firsts = np.concatenate([np.arange(low, high - factor + 1, factor) for low, high in itertools.pairwise(edges)])
+    members = firsts[:, None] + np.arange(factor)
+    sums = np.stack([record.frames[series][members].sum(axis=1, dtype=np.uint32) for series in range(record.num_series)])
+    return replace(
+        record,
+        frames=np.minimum(sums, record.count_cap).astype(record.frames.dtype),
+        valid=np.asarray(record.valid[:, members].all(axis=2)),
+        slot=record.slot[firsts],
+        session=record.session[firsts],
+        time=record.time[firsts],
+    )

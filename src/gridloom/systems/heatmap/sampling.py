@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from gridloom.systems.heatmap.config import HeatmapConfig
+from gridloom.systems.heatmap.scale import PixelScale
 
 __all__ = ["NUM_BINS", "Sampler"]
 
@@ -42,7 +43,8 @@ class Sampler(nn.Module):
 
     def __init__(self, config: HeatmapConfig) -> None:
         super().__init__()
-        self.cap, self.scale = config.loss.count_cap, config.loss.count_scale
+        # Pixels that never were counts are drawn from a fine grid of levels.
+        self.scale = config.model.scale if config.model.count_cap else PixelScale(cap=_PIXEL_LEVELS - 1, kind="linear")
         channels = config.model.channels
         self.register_buffer("edges", torch.ones(channels, NUM_BINS - 1))
         self.register_buffer("quantiles", torch.zeros(channels, NUM_BINS, _NUM_QUANTILES, dtype=torch.int16))
@@ -52,20 +54,12 @@ class Sampler(nn.Module):
 
     @property
     def top(self) -> int:
-        """Largest level: the cap of the counts, or a fine grid of pixels where there are no counts."""
-        return self.cap or _PIXEL_LEVELS - 1
+        """Largest count."""
+        return self.scale.cap
 
-    def levels_of(self, pixels: Tensor) -> Int64[Tensor, "*shape"]:
-        """Counts (or levels) of pixels."""
-        if self.cap and self.scale == "log1p":
-            return torch.expm1(pixels.double() * math.log1p(self.cap)).round().long().clamp(0, self.cap)
-        return (pixels * self.top).round().long().clamp(0, self.top)
-
-    def pixels_of(self, levels: Tensor) -> Float[Tensor, "*shape"]:
-        """Pixels of counts (or levels)."""
-        if self.cap and self.scale == "log1p":
-            return torch.log1p(levels.float()) / math.log1p(self.cap)
-        return levels.float() / self.top
+    def counts_of(self, pixels: Tensor) -> Int64[Tensor, "*shape"]:
+        """Whole counts of pixels."""
+        return self.scale.counts(pixels.double()).round().long().clamp(0, self.top)
 
     @torch.no_grad()
     def fit(
@@ -81,7 +75,7 @@ class Sampler(nn.Module):
             truth: Pixels that came.
             generator: Of the draws with which the common factor is chosen.
         """
-        levels = self.levels_of(truth)
+        levels = self.counts_of(truth)
         for channel in range(expected.shape[1]):
             self._fit_channel(channel, expected[:, channel].flatten(), levels[:, channel].flatten())
         self.fitted.fill_(True)
@@ -145,7 +139,7 @@ class Sampler(nn.Module):
         for channel in range(expected.shape[1]):
             bins = torch.bucketize(expected[:, channel].contiguous(), self.edges[channel].contiguous())
             levels[:, channel] = self.quantiles[channel][bins, place[:, channel]].long()
-        return self.pixels_of(levels)
+        return self.scale.pixels(levels.float())
 
     def path(self, batch: int, generator: torch.Generator) -> "Path":
         """Begin sample paths."""

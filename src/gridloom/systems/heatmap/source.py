@@ -16,7 +16,17 @@ from gridloom.systems.heatmap.encoder import FIELD, SLOT
 from gridloom.systems.heatmap.memory import FrameMemory, num_features
 from gridloom.systems.heatmap.record import Record, session_starts
 
-__all__ = ["REMEMBERED", "FrameSource", "Remembered", "cut_record", "remember"]
+__all__ = [
+    "REMEMBERED",
+    "FrameSource",
+    "JoinedSource",
+    "Remembered",
+    "SingleFrames",
+    "cut_record",
+    "feature_scale",
+    "live_cells",
+    "remember",
+]
 
 REMEMBERED = "remembered"
 _IN_MEMORY_BYTES = 2 * 1024**3
@@ -137,6 +147,46 @@ class FrameSource:
             "session": self.record.session[last],
             "series": np.asarray(names)[series],
         }
+
+
+class JoinedSource:
+    """Several sources one after the other, as a source; all windows have the same length.
+
+    Attributes:
+        parts: The sources.
+    """
+
+    def __init__(self, parts: Sequence[FrameSource], *, seed: int) -> None:
+        self.parts, self._seed = tuple(parts), seed
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def collate(self, windows: Sequence[int], epoch: int) -> Batch:
+        """Read windows, in the order asked."""
+        batches = [self._one(window, epoch) for window in windows]
+        keys = window_keys(self._seed, epoch, windows)
+        field = Field(
+            values=torch.cat([batch.fields[FIELD].values for batch in batches]),
+            valid=torch.cat([batch.fields[FIELD].valid for batch in batches]),
+        )
+        features = {name: torch.cat([batch.features[name] for batch in batches]) for name in batches[0].features}
+        return Batch(fields={FIELD: field}, features=features, window=torch.tensor(list(windows)), key=keys)
+
+    def coordinates(self, windows: Sequence[int]) -> Mapping[str, np.ndarray]:
+        """Where the windows lie."""
+        found = [self._place(window) for window in windows]
+        parts = [self.parts[part].coordinates([inner]) for part, inner in found]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _place(self, window: int) -> tuple[int, int]:
+        part = int(np.searchsorted(self._starts, window, side="right")) - 1
+        return part, int(window - self._starts[part])
+
+    def _one(self, window: int, epoch: int) -> Batch:
+        part, inner = self._place(window)
+        return self.parts[part].collate([inner], epoch)
 
 
 class SingleFrames:
