@@ -27,6 +27,7 @@ __all__ = [
     "impute",
     "locate",
     "open_grid",
+    "rasterize",
     "save_grid",
     "search_embeddings",
     "train_system",
@@ -55,6 +56,7 @@ _PLACES = {
     "impute": "gridloom.workflows.fill:impute",
     "locate": "gridloom.workflows.locate:locate",
     "open_grid": "gridloom.grid.read:open_grid",
+    "rasterize": "gridloom.workflows.rasterize:rasterize",
     "save_grid": "gridloom.grid.write:save_grid",
     "search_embeddings": "gridloom.workflows.search:search",
     "train_system": "gridloom.workflows.train:train",
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     from gridloom.workflows.fill import fill, impute
     from gridloom.workflows.forecast import forecast
     from gridloom.workflows.locate import locate
+    from gridloom.workflows.rasterize import rasterize
     from gridloom.workflows.search import find_duplicates, find_outliers
     from gridloom.workflows.search import search as search_embeddings
     from gridloom.workflows.train import configure

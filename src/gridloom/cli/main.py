@@ -12,6 +12,7 @@ from gridloom.core.errors import GridloomError, UnknownNameError
 __all__ = ["VERBS", "main"]
 
 VERBS = {
+    "rasterize": "bin files of trades into heatmaps by the minute, every row accounted for",
     "train": "train a system on data; again with the same --output goes on where it was",
     "extract": "get the encoder out of a checkpoint, as an artifact or a .pth file",
     "export": "write an encoder as one file for ONNX Runtime (.onnx) or torch.export (.pt2)",

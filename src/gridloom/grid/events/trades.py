@@ -43,8 +43,8 @@ class StockDay:
     r_max: float
     cells: Int64[np.ndarray, " cell"]
     """Index into the flattened [slot, channel, y, x], rising."""
-    counts: np.ndarray
-    """Clipped at the cap."""
+    counts: Int64[np.ndarray, " cell"]
+    """Not clipped yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,7 +308,7 @@ class _TradeRaster:
                     reference=counter.reference,
                     r_max=counter.axis.r_max,
                     cells=cells,
-                    counts=np.minimum(sums, cap).astype(np.min_scalar_type(cap)),
+                    counts=sums,
                 )
             )
         accounting.check()
