@@ -125,7 +125,7 @@ class CausalTransformer(nn.Module):
 
     def forward(
         self, z: Float[Tensor, "batch time latent"], cache: KeyValueCache | None = None
-    ) -> Float[Tensor, "batch time latent"]:
+    ) -> Float[Tensor, "batch time output"]:
         """Transform a sequence from its first step on.
 
         Args:
@@ -151,7 +151,7 @@ class CausalTransformer(nn.Module):
             cache.length = length
         return self.outputs(self.norm(x))  # type: ignore[no-any-return]
 
-    def step(self, z: Float[Tensor, "batch latent"], cache: KeyValueCache) -> Float[Tensor, "batch latent"]:
+    def step(self, z: Float[Tensor, "batch latent"], cache: KeyValueCache) -> Float[Tensor, "batch output"]:
         """Transform the next step of a sequence whose past is in the cache."""
         x = self.inputs(z[:, None])
         rotation = self._rotation(torch.tensor([cache.length], device=z.device), x.dtype)
@@ -163,7 +163,7 @@ class CausalTransformer(nn.Module):
         return self.outputs(self.norm(x))[:, 0]  # type: ignore[no-any-return]
 
     def new_cache(self, batch: int) -> KeyValueCache:
-        """An empty cache for so many sequences, on the device and in the type of the weights."""
+        """An empty cache for so many sequences, on the device and in the type of the norms' weights."""
         weight = self.norm.weight
         shape = (len(self.blocks), batch, self.num_heads, self.window, self.dim // self.num_heads)
         return KeyValueCache(weight.new_zeros(shape), weight.new_zeros(shape))

@@ -169,13 +169,23 @@ def test_a_fast_causal_transformer_steps_on_from_its_cache(precision: str, toler
     torch.testing.assert_close(torch.cat(found, 1), causal(z).detach(), rtol=0, atol=tolerance)
 
 
+def build_wrapper(kind: str, *, next_slot: bool = False, dim: int = 16) -> AutoRegWrapper:
+    torch.manual_seed(0)
+    causal = CausalConfig(kind=kind, dim=dim, depth=2, num_heads=2, window=8)
+    model = AutoRegWrapper(ModelConfig(**{**vars(SMALL), "causal": causal, "next_slot": next_slot})).eval()
+    return jitter(model, 0.05)
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 1e-2)])
 @pytest.mark.parametrize("feedback", ["frames", "latents"])
-@pytest.mark.parametrize("kind", ["placeholder", "transformer"])
-def test_a_fast_model_rolls_out_as_the_model_does(precision: str, tolerance: float, feedback: str, kind: str) -> None:
-    torch.manual_seed(0)
-    causal = CausalConfig(kind=kind, dim=16, depth=2, num_heads=2, window=8)
-    model = AutoRegWrapper(ModelConfig(**{**vars(SMALL), "causal": causal})).eval()
+@pytest.mark.parametrize(
+    ("kind", "next_slot", "dim"),
+    [("placeholder", True, 16), ("transformer", False, 16), ("transformer", True, 16), ("transformer", False, 32)],
+)
+def test_a_fast_model_rolls_out_as_the_model_does(
+    precision: str, tolerance: float, feedback: str, kind: str, next_slot: bool, dim: int
+) -> None:
+    model = build_wrapper(kind, next_slot=next_slot, dim=dim)
     frames, slots = normal(2, 6, 2, 8, 16).sigmoid(), torch.arange(6).repeat(2, 1) % 5
     future = torch.arange(6, 10).repeat(2, 1) % 5
     answers = [
@@ -183,6 +193,30 @@ def test_a_fast_model_rolls_out_as_the_model_does(precision: str, tolerance: flo
         for one in (model, fast_model(model, precision=precision))
     ]
     torch.testing.assert_close(answers[1], answers[0], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("next_slot", [False, True])
+def test_a_fast_wrapper_predicts_as_the_wrapper_does(next_slot: bool) -> None:
+    model = build_wrapper("transformer", next_slot=next_slot)
+    frames, slots = normal(2, 6, 2, 8, 16).sigmoid(), torch.arange(6).repeat(2, 1) % 5
+    expected, found = model(frames, slots), fast_model(model)(frames, slots)
+    torch.testing.assert_close(found.x_hat, expected.x_hat.detach(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.loss, expected.loss.detach(), rtol=0, atol=1e-5)
+
+
+def test_a_fast_wrapper_has_a_tenth_of_the_weights_behind_the_causal_part() -> None:
+    causal = CausalConfig(kind="transformer", dim=64, depth=1, num_heads=2)
+    model = AutoRegWrapper(ModelConfig(latent_dim=1024, widths=(8, 64), height=8, width=8, causal=causal))
+    fast = fast_model(model)
+    assert sum(part.numel() for part in fast.decoder.linear.buffers()) == 1024 * 65
+    assert not list(fast.head.parameters())
+
+
+def test_making_a_fast_model_draws_no_random_numbers() -> None:
+    model = build_wrapper("transformer", next_slot=True)
+    before = torch.get_rng_state()
+    fast_model(model, precision="bf16")
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_fast_model_is_a_copy_and_leaves_the_original_alone() -> None:
