@@ -18,7 +18,7 @@ from gridloom.systems.heatmap.encoder import FIELD
 from gridloom.systems.heatmap.memory import FrameMemory
 from gridloom.systems.heatmap.objective import NextFrame
 from gridloom.systems.heatmap.record import SERIES, Record, read_record
-from gridloom.systems.heatmap.rollout import Feedback, Past, begin, roll_out
+from gridloom.systems.heatmap.rollout import Feedback, Past, begin_from, roll_out
 
 __all__ = ["SAMPLES", "Future", "HeatmapForecaster", "Walk"]
 
@@ -74,9 +74,8 @@ class Walk:
             last = place + 1 == len(positions)
             if last or len(group) == _AT_ONCE or self._length(positions[place + 1]) != self._length(position):
                 memories = [memory for memory in map(self._remember, group) if memory is not None]
-                frames, slots = zip(*map(self._context, group), strict=True)
                 joined = FrameMemory.join(memories) if memories else None
-                yield group, begin(self.model, torch.cat(frames), torch.cat(slots), joined)
+                yield group, self._begin(group, joined)
                 group = []
 
     def _length(self, position: int) -> int:
@@ -84,12 +83,25 @@ class Walk:
         causal = self.model.causal
         return min(int(position) + 1, causal.window if isinstance(causal, CausalTransformer) else 1)
 
-    def _context(self, position: int) -> tuple[Tensor, Tensor]:
-        """The last frames up to a position, and their slots."""
-        chosen = slice(position + 1 - self._length(position), position + 1)
+    @torch.inference_mode()
+    def _begin(self, group: list[int], memory: FrameMemory | None) -> Past:
+        """Look at the last frames up to each position. Where positions lie close, each frame is encoded once."""
+        if self.model.causal is None:
+            return Past(None, None, memory)
+        length = self._length(group[0])
+        first, stop = group[0] + 1 - length, group[-1] + 1
+        if stop - first <= length * len(group):
+            z = self._encode(slice(first, stop))
+            parts = [z[:, position + 1 - length - first : position + 1 - first] for position in group]
+        else:
+            parts = [self._encode(slice(position + 1 - length, position + 1)) for position in group]
+        return begin_from(self.model, torch.cat(parts), memory)
+
+    def _encode(self, chosen: slice) -> Float[Tensor, "series time latent"]:
+        """Latents of a stretch of frames."""
         frames = torch.from_numpy(self.record.pixels(time=chosen)).to(self.device)
         slot = torch.from_numpy(self.record.slot[chosen]).to(self.device)
-        return frames, slot.expand(self.record.num_series, -1)
+        return self.model.encoder(frames, slot.repeat(self.record.num_series, 1))
 
     @torch.inference_mode()
     def _remember(self, position: int) -> FrameMemory | None:

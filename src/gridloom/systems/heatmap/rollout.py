@@ -12,7 +12,7 @@ from gridloom.nn.causal import CausalTransformer, KeyValueCache
 from gridloom.systems.heatmap.memory import FrameMemory
 from gridloom.systems.heatmap.wrapper import AutoRegWrapper
 
-__all__ = ["Draw", "Feedback", "Past", "begin", "roll_out"]
+__all__ = ["Draw", "Feedback", "Past", "begin", "begin_from", "roll_out"]
 
 Feedback = Literal["frames", "latents"]
 """What the next step is told: the frame that was forecast, encoded; or the latent it was decoded from, so that nothing
@@ -62,11 +62,17 @@ def begin(
     """
     if model.causal is None:
         return Past(None, None, memory)
+    return begin_from(model, model.encoder(frames, slots.contiguous()), memory)
+
+
+@torch.inference_mode()
+def begin_from(model: AutoRegWrapper, z: Float[Tensor, "batch time latent"], memory: FrameMemory | None) -> Past:
+    """The same from the latents of the last frames."""
+    assert model.causal is not None
     if not isinstance(model.causal, CausalTransformer):
-        return Past(model.causal(model.encoder(frames[:, -1], slots[:, -1].contiguous())), None, memory)
-    cache = model.causal.new_cache(len(frames))
-    hidden = model.causal(model.encoder(frames, slots), cache)
-    return Past(hidden[:, -1], cache, memory)
+        return Past(model.causal(z[:, -1]), None, memory)
+    cache = model.causal.new_cache(len(z))
+    return Past(model.causal(z, cache)[:, -1], cache, memory)
 
 
 @torch.inference_mode()
