@@ -41,9 +41,9 @@ __all__ = [
     "pixels",
     "record",
     "save",
+    "slots_of",
     "small_model",
     "small_objective",
-    "slots_of",
 ]
 
 Net = TypeVar("Net", bound=torch.nn.Module)

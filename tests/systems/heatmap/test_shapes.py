@@ -121,4 +121,4 @@ def test_frames_of_a_call_do_not_depend_on_each_other(encoder: HeatmapEncoder) -
     x, slots = pixels(4, 3, 2, SIZE, SIZE), slots_of(4, 3)
     whole = encoder(x, slots)
     torch.testing.assert_close(encoder(x[2:3, 1:2], slots[2:3, 1:2]), whole[2:3, 1:2], rtol=0, atol=1e-6)
-    assert whole.shape[-1] == 16 and NUM_SLOTS == encoder.slot_embedding.num_embeddings
+    assert whole.shape[-1] == 16 and encoder.slot_embedding.num_embeddings == NUM_SLOTS
