@@ -19,6 +19,8 @@ from gridloom.core.errors import ConfigError
 
 __all__ = ["LinearAxis", "PriceAxis", "VolumeAxis", "axis_record"]
 
+_BLOCK = 16_384
+
 
 @dataclass(frozen=True, kw_only=True)
 class PriceAxis:
@@ -48,19 +50,27 @@ class PriceAxis:
     def column(self, price: np.ndarray, reference: float | np.ndarray) -> Int32[np.ndarray, " row"]:
         """Return the column of each price; -1 where it is not a number above 0.
 
+        Where one reference serves more prices than there are ticks, prices on ticks are looked up: the same, and
+        faster.
+
         Args:
             price: In the unit of the reference.
             reference: Price that the columns are about, one or one per row.
         """
         price = np.asarray(price, dtype=np.float64)
-        good = (price > 0) & (price < math.inf)
-        if not good.all():
-            price = np.where(good, price, 1.0)
-        column = self._formula(price, reference)
-        if self.limit_columns:
-            self._fence(column, self.ticks(price), self.limit_ticks(reference))
-        if not good.all():
-            column[~good] = -1
+        if np.ndim(reference) == 0 and price.size > _BLOCK and price.size * self.tick > reference:
+            first, table = self.table(float(reference))
+        else:
+            first, table = 0, None
+        references = np.broadcast_to(reference, price.shape)
+        column = np.empty(price.shape, dtype=np.int32)
+        for start in range(0, price.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            ticks = None if table is None else self._on_ticks(price[block])
+            if table is None or ticks is None:
+                column[block] = self._checked(price[block], references[block])
+            else:
+                np.take(table, ticks - first, out=column[block], mode="clip")
         return column
 
     def table(self, reference: float) -> tuple[int, Int32[np.ndarray, " tick"]]:
@@ -82,19 +92,22 @@ class PriceAxis:
     def ticks(self, price: np.ndarray | float) -> Int64[np.ndarray, "*shape"]:
         """Return prices in whole ticks, the nearest."""
         step = self._step
-        ticks: np.ndarray = np.rint(np.asarray(price, dtype=np.float64) * step.denominator / step.numerator)
-        return ticks.astype(np.int64)
+        scaled = np.asarray(price, dtype=np.float64) * step.denominator
+        ticks: np.ndarray = np.rint(scaled if step.numerator == 1 else scaled / step.numerator)
+        return np.asarray(ticks, dtype=np.int64)
 
     def price_of_ticks(self, ticks: np.ndarray | int) -> Float64[np.ndarray, "*shape"]:
         """Return the price of whole ticks: the very float that its decimal digits are read as."""
-        price: np.ndarray = np.asarray(ticks, dtype=np.float64) * self._step.numerator / self._step.denominator
-        return price
+        step = self._step
+        whole = np.asarray(ticks, dtype=np.float64)
+        return np.asarray((whole if step.numerator == 1 else whole * step.numerator) / step.denominator)
 
     def limit_ticks(self, reference: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the lower and the upper limit price in ticks: exact integers, rounded half up."""
         center = self.ticks(reference)
         basis_points = round(math.expm1(self.r_max) * 10_000)
-        return tuple((center * (10_000 + sign * basis_points) + 5_000) // 10_000 for sign in (-1, 1))  # type: ignore[return-value]
+        low, high = ((center * (10_000 + sign * basis_points) + 5_000) // 10_000 for sign in (-1, 1))
+        return np.asarray(low), np.asarray(high)
 
     @property
     def edges(self) -> Float64[np.ndarray, " edge"]:
@@ -120,6 +133,24 @@ class PriceAxis:
     @cached_property
     def _step(self) -> Fraction:
         return Fraction(repr(self.tick))
+
+    def _on_ticks(self, price: np.ndarray) -> np.ndarray | None:
+        """Return the ticks of prices if all are above 0 and just what their ticks say."""
+        if not (price.min() > 0 and price.max() < math.inf):
+            return None
+        ticks = self.ticks(price)
+        return ticks if np.array_equal(self.price_of_ticks(ticks), price) else None
+
+    def _checked(self, price: np.ndarray, reference: float | np.ndarray) -> np.ndarray:
+        good = (price > 0) & (price < math.inf)
+        if not good.all():
+            price = np.where(good, price, 1.0)
+        column = self._formula(price, reference)
+        if self.limit_columns:
+            self._fence(column, self.ticks(price), self.limit_ticks(reference))
+        if not good.all():
+            column[~good] = -1
+        return column
 
     def _formula(self, price: np.ndarray, reference: float | np.ndarray) -> np.ndarray:
         if self.kind == "ticks":
@@ -148,7 +179,10 @@ class PriceAxis:
         if self.kind == "ticks":
             return np.arange(self.size + 1) - (self.size - 1) // 2 - 0.5
         if self.kind == "tanh":
-            return np.arctanh((2 * u - 1) * math.tanh(self.r_max / self.s)) * self.s
+            # Where r_max is many s the tanh is 1 to the last digit; its inverse is not asked there.
+            inner = np.clip((2 * u - 1) * math.tanh(self.r_max / self.s), -1 + 1e-16, 1 - 1e-16)
+            value = np.clip(np.arctanh(inner) * self.s, -self.r_max, self.r_max)
+            return np.select([u <= 0, u >= 1], [-self.r_max, self.r_max], value)
         low, high = math.exp(-self.r_max), math.exp(self.r_max)
         return np.log(low + u * (high - low))
 
@@ -159,7 +193,8 @@ def _table(axis: PriceAxis, reference: float) -> tuple[int, np.ndarray]:
         low = int(axis.ticks(reference)) - axis.size
         high = low + 2 * axis.size
     else:
-        low, high = (int(axis.ticks(reference * math.exp(sign * axis.r_max))) + 2 * sign for sign in (-1, 1))
+        low = int(min(axis.ticks(reference * math.exp(-axis.r_max)), axis.limit_ticks(reference)[0])) - 2
+        high = int(max(axis.ticks(reference * math.exp(axis.r_max)), axis.limit_ticks(reference)[1])) + 2
     first = max(low, 1)
     table = axis.column(axis.price_of_ticks(np.arange(first, high + 1)), reference)
     table.flags.writeable = False

@@ -127,28 +127,47 @@ def _risen(time: np.ndarray, skipped: np.ndarray) -> np.ndarray:
 
 def _locate(calendar: Calendar, times: np.ndarray, *, local: bool) -> tuple[np.ndarray, np.ndarray]:
     times = _nanoseconds(times)
-    session = np.zeros(times.shape, dtype=np.int32)
-    slot = np.full(times.shape, -1, dtype=np.int16)
     if not times.size:
-        return session, slot
+        return np.zeros(times.shape, dtype=np.int32), np.zeros(times.shape, dtype=np.int16)
     first, last = int(times.min()), int(times.max())
     if first == _NOT_A_TIME:
-        real = times != _NOT_A_TIME
-        session[real], slot[real] = _locate(calendar, times[real], local=local)
-        return session, slot
+        return _locate_real(calendar, times, local=local)
     begin = first // _MINUTE
     num_minutes = last // _MINUTE - begin + 1
-    if num_minutes > max(times.size // 4, _WEEK):
+    if num_minutes > max(times.size // 2, _WEEK):
         return _by_week(calendar, times, local=local)
     minutes = (begin + np.arange(num_minutes, dtype=np.int64)) * _MINUTE
     if not _in_whole_minutes(calendar, minutes, local=local):
         return _by_week(calendar, times, local=local)
-    session_of, slot_of = _by_week(calendar, minutes, local=local)
+    return _by_minute(times, begin * _MINUTE, *_by_week(calendar, minutes, local=local))
+
+
+def _locate_real(calendar: Calendar, times: np.ndarray, *, local: bool) -> tuple[np.ndarray, np.ndarray]:
+    real = times != _NOT_A_TIME
+    session = np.zeros(times.shape, dtype=np.int32)
+    slot = np.full(times.shape, -1, dtype=np.int16)
+    session[real], slot[real] = _locate(calendar, times[real], local=local)
+    return session, slot
+
+
+def _by_minute(
+    times: np.ndarray, begin: int, session_of: np.ndarray, slot_of: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Look times up in tables of the minutes from `begin` on, in blocks that fit the cache."""
+    sessions = np.unique(session_of[slot_of >= 0])
+    single = len(sessions) <= 1
+    session = np.full(times.shape, sessions.sum(), dtype=np.int32) if single else np.empty(times.shape, dtype=np.int32)
+    slot = np.empty(times.shape, dtype=np.int16)
+    since = np.empty(min(_BLOCK, times.size), dtype=np.int64)
+    unsigned, minute = since.view(np.uint64), np.uint64(_MINUTE)  # divides faster, and nothing is negative here
     for start in range(0, times.size, _BLOCK):
         block = slice(start, start + _BLOCK)
-        index = (times[block] - begin * _MINUTE) // _MINUTE
-        np.take(session_of, index, out=session[block], mode="clip")
-        np.take(slot_of, index, out=slot[block], mode="clip")
+        length = len(slot[block])
+        np.subtract(times[block], begin, out=since[:length])
+        np.floor_divide(unsigned[:length], minute, out=unsigned[:length])
+        np.take(slot_of, since[:length], out=slot[block], mode="clip")
+        if not single:
+            np.take(session_of, since[:length], out=session[block], mode="clip")
     return session, slot
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int8
 
 __all__ = ["TickState", "side_from_flag", "side_from_orders", "tick_rule"]
@@ -49,7 +50,9 @@ def tick_rule(
     return side, TickState(float(price[-1]), int(side[-1]))
 
 
-def side_from_flag(values: Sequence[Any] | np.ndarray, buy: str = "B", sell: str = "S") -> Int8[np.ndarray, " row"]:
+def side_from_flag(
+    values: Sequence[Any] | np.ndarray | pd.Series, buy: str = "B", sell: str = "S"
+) -> Int8[np.ndarray, " row"]:
     """Read sides from a column of flags; case and blanks around them do not matter, all else is unknown.
 
     Args:
@@ -57,9 +60,7 @@ def side_from_flag(values: Sequence[Any] | np.ndarray, buy: str = "B", sell: str
         buy: The flag for bought.
         sell: The flag for sold.
     """
-    import pandas
-
-    codes, names = pandas.factorize(np.asarray(values), use_na_sentinel=True)
+    codes, names = pd.factorize(np.asarray(values), use_na_sentinel=True)
     known = {buy.strip().upper(): 1, sell.strip().upper(): -1}
     sides = [known.get(_text(name).strip().upper(), 0) for name in names]
     side: np.ndarray = np.array([*sides, 0], dtype=np.int8)[codes]
