@@ -49,11 +49,13 @@ def to_sparse(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def to_dense(dataset: xr.Dataset) -> xr.Dataset:
-    """Return frames with `counts` in place of `cell` and `count`.
+    """Return frames with `counts` in place of `cell` and `count`; what is not sparse comes back as it is.
 
     Raises:
         DataError: Cells that do not belong to the shape.
     """
+    if "cell" not in dataset or "count" not in dataset:
+        return dataset
     try:
         record = json.loads(dataset.attrs[_RECORD])
         dims, shape = tuple(record["dims"]), tuple(int(size) for size in record["shape"])

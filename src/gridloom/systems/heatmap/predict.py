@@ -101,7 +101,8 @@ class Walk:
         """Latents of a stretch of frames."""
         frames = torch.from_numpy(self.record.pixels(time=chosen)).to(self.device)
         slot = torch.from_numpy(self.record.slot[chosen]).to(self.device)
-        return self.model.encoder(frames, slot.repeat(self.record.num_series, 1))
+        found: Tensor = self.model.encoder(frames, slot.repeat(self.record.num_series, 1))
+        return found
 
     @torch.inference_mode()
     def _remember(self, position: int) -> FrameMemory | None:
@@ -145,7 +146,9 @@ class HeatmapForecaster:
         steps = [int(lead) - 1 for lead in wanted["lead"].values]
         positions = wanted["position"].values
         num_samples = self.config.data.num_samples if bool(self.objective.sampler.fitted) else 0
-        expected, samples = self.paths(record, positions, steps, num_samples=num_samples, seed=self.config.seed)
+        expected, samples = self.paths(
+            record, positions, steps, num_samples=num_samples, seed=self.config.seed, future=_beyond(record, max(steps) + 1)
+        )
         dims = (SERIES, "origin", "lead", "channel", "y", "x")
         own = SERIES in asked.dims
         found = {FIELD: xr.DataArray(expected, dims=dims)}
@@ -236,6 +239,12 @@ class HeatmapForecaster:
         """[origin, step] to [(origin, series), step]."""
         device = next(self.objective.parameters()).device
         return torch.from_numpy(np.repeat(values, num_series, axis=0)).to(device)
+
+
+def _beyond(record: Record, steps: int) -> Future:
+    """Slots after a record's end: nobody asks for them, but origins near it go as many steps as the others."""
+    slot = (record.slot[-1] + 1 + np.arange(steps, dtype=np.int64)) % record.num_slots
+    return Future(slot=slot, session=np.full(steps, record.session[-1], dtype=np.int64))
 
 
 def _by_series(found: Tensor, origins: int, num_series: int) -> np.ndarray:

@@ -120,7 +120,7 @@ def read_record(dataset: xr.Dataset, *, num_slots: int = 0) -> Record:
         count_cap=cap,
         scale=_scale(dataset),
         time=dataset["time"].values if "time" in dataset.coords else np.arange(length),
-        series=tuple(map(str, dataset[SERIES].values)) if own and SERIES in dataset.coords else None,
+        series=tuple(map(str, dataset[SERIES].values)) if own else None,
         channels=_names(dataset, array.shape[2]),
         attrs=dict(dataset.attrs),
     )
@@ -161,14 +161,21 @@ def _valid(dataset: xr.Dataset, array: np.ndarray, own: bool) -> np.ndarray:
 def _counts_or_pixels(
     name: str, values: xr.DataArray, array: np.ndarray, valid: np.ndarray
 ) -> tuple[int, np.ndarray]:
+    happened = valid[:, :, None, None, None]
     if array.dtype.kind in "iu":
         cap = int(values.attrs.get("count_cap", 128))
+        if cap < 1:
+            raise DataError(f"{name}: the attribute count_cap must be 1 or more, got {cap}")
         if array.size and array.min() < 0:
             raise DataError(f"{name}: counts must be 0 or more, got {array.min()}")
-        return cap, np.minimum(array, cap).astype(np.uint8 if cap < 256 else np.uint16, copy=False)
+        # The smaller of both, in the array's own type: int8 does not hold a cap of 128.
+        capped = np.minimum(array, np.asarray(min(cap, np.iinfo(array.dtype).max), dtype=array.dtype))
+        if not valid.all():
+            capped = np.where(happened, capped, 0)
+        return cap, capped.astype(np.min_scalar_type(cap), copy=False)
     if array.dtype.kind != "f":
         raise DataError(f"{name}: expected counts or pixels in [0, 1], got {array.dtype}")
-    pixels_only = np.where(valid[:, :, None, None, None], array, 0).astype(np.float32)
+    pixels_only = np.where(happened, array, 0).astype(np.float32)
     if pixels_only.size and not (pixels_only.min() >= 0 and pixels_only.max() <= 1):
         raise DataError(
             f"{name}: pixels must lie in [0, 1], got {pixels_only.min():.4g} to {pixels_only.max():.4g}; counts must be "
