@@ -178,11 +178,15 @@ class ModelConfig:
     slot_init_std: float = 1.0
     """Standard deviation of the slots' embedding at the start. At 1 and alpha 0.1 a latent says which slot it is, and
     little else."""
-    normalize: Literal["frame", "none", "dataset", "frame+stats"] = "frame"
-    """Zero mean and unit deviation of each frame, which loses the level of activity; nothing; of each cell over the
-    training part; of each frame, and the encoder is told what they were."""
+    normalize: Literal["frame", "none", "dataset", "frame+stats", "slot"] = "frame"
+    """`frame`: zero mean and unit deviation of each frame, which loses the level of activity. `none`. `dataset`: zero
+    mean and unit deviation of each cell over the training part. `frame+stats`: as `frame`, and the encoder is told what
+    they were. `slot`: deviation from the training part's mean of the cell in this slot."""
     pool: Literal["gap", "flatten", "softargmax"] = "gap"
     """What becomes of the coarsest map: its mean; all of it; its mean and the place of each channel's maximum."""
+    linear: bool = False
+    """A linear way around the convolutions of encoder and decoder, cell by cell: what a latent should carry of single
+    cells need not be learnt through them."""
     causal: CausalConfig = field(default_factory=CausalConfig)
     """What looks back."""
     next_slot: bool = False

@@ -173,7 +173,7 @@ def forecast_task(
     targets = np.minimum(origins[:, None] + steps, len(record) - 1)
     asked = origins[:, None] + steps < high
     if within_session:
-        asked &= record.session[targets] == record.session[np.minimum(origins + 1, len(record) - 1)][:, None]
+        asked &= record.session[targets] == record.session[origins][:, None]
     asked &= np.asarray(record.valid.any(axis=0))[targets]
     possible = np.flatnonzero(asked.any(axis=1)) if len(steps) else np.empty(0, dtype=np.int64)
     if not len(possible):

@@ -30,6 +30,17 @@ class HeatmapDecoder(nn.Module):
             stages.append(nn.Sequential(up, convolve, nn.GroupNorm(NUM_GROUPS, outputs), nn.GELU()))
         self.stages = nn.ModuleList(stages)
         self.out = nn.Conv2d(config.widths[0], config.channels, 1)
+        self.around = None
+        if config.linear:
+            self.around = nn.Linear(config.latent_dim, config.channels * config.height * config.width, bias=False)
+
+    def start_at_zero(self) -> None:
+        """Begin with logits of 0, so that what they correct is left as it is."""
+        nn.init.zeros_(self.out.weight)
+        assert self.out.bias is not None
+        nn.init.zeros_(self.out.bias)
+        if self.around is not None:
+            nn.init.zeros_(self.around.weight)
 
     def forward(self, z: Float[Tensor, "*leading latent"]) -> Float[Tensor, "*leading channel y x"]:
         """Decode latents to pixels in [0, 1].
@@ -50,7 +61,12 @@ class HeatmapDecoder(nn.Module):
                 f"latents must be (B,T,{config.latent_dim}) or (N,{config.latent_dim}), got {tuple(z.shape)}"
             )
         leading = tuple(z.shape[:-1])
-        x = self.linear(z.reshape(-1, config.latent_dim)).view(-1, config.widths[-1], *config.coarse)
+        rows = z.reshape(-1, config.latent_dim)
+        x = self.linear(rows).view(-1, config.widths[-1], *config.coarse)
         for stage in self.stages:
             x = stage(x)
-        return self.out(x).view(*leading, config.channels, config.height, config.width)  # type: ignore[no-any-return]
+        size = (config.channels, config.height, config.width)
+        x = self.out(x)
+        if self.around is not None:
+            x = x + self.around(rows).view(-1, *size)
+        return x.view(*leading, *size)  # type: ignore[no-any-return]

@@ -109,8 +109,8 @@ class HeatmapEncoder(Encoder):
     `z = LayerNorm(alpha * projector(pool(backbone(normalize(x)))) + slot_embedding[slot])`
 
     Attributes:
-        mean: Of each cell over the training part, for `normalize: dataset`.
-        std: Standard deviation likewise.
+        mean: Of each cell over the training part, in each slot or in all: for `normalize` `slot` and `dataset`.
+        std: Standard deviation of each cell from it.
     """
 
     mean: Tensor
@@ -135,13 +135,17 @@ class HeatmapEncoder(Encoder):
             nn.Linear(config.hidden, config.latent_dim),
             nn.LayerNorm(config.latent_dim),
         )
+        self.around = None
+        if config.linear:
+            self.around = nn.Linear(config.channels * config.height * config.width, config.latent_dim, bias=False)
         self.alpha = nn.Parameter(torch.tensor(float(config.alpha)))
         self.slot_embedding = nn.Embedding(config.num_slots, config.latent_dim)
         if config.slot_init_std != 1.0:
             nn.init.normal_(self.slot_embedding.weight, std=config.slot_init_std)
         self.norm = nn.LayerNorm(config.latent_dim)
-        if config.normalize == "dataset":
-            self.register_buffer("mean", torch.zeros(size))
+        if config.normalize in ("dataset", "slot"):
+            slots = config.num_slots if config.normalize == "slot" else 1
+            self.register_buffer("mean", torch.zeros(slots, *size))
             self.register_buffer("std", torch.ones(size))
 
     def forward(  # type: ignore[override]
@@ -177,6 +181,8 @@ class HeatmapEncoder(Encoder):
             x = (x - mean) / (std + _EPS)
         elif self.config.normalize == "dataset":
             x = (x - self.mean) / self.std
+        elif self.config.normalize == "slot":
+            x = (x - self.mean[slots]) / self.std
         features = self._pool(self.backbone(x))
         if self.config.normalize == "frame+stats":
             assert mean is not None and std is not None
@@ -184,6 +190,8 @@ class HeatmapEncoder(Encoder):
             level = torch.cat([mean.flatten(1), std.flatten(1)], dim=1)
             features = torch.cat([features, torch.log(level + _LEVEL_FLOOR)], dim=1)
         latent = self.projector(features)
+        if self.around is not None:
+            latent = latent + self.around(x.flatten(1))
         return self.norm(self.alpha * latent + self.slot_embedding(slots))  # type: ignore[no-any-return]
 
     def _pool(self, features: Tensor) -> Tensor:

@@ -98,9 +98,7 @@ class AutoRegWrapper(nn.Module):
             phases = num_phases(config.memory)
             self.register_buffer("prior", torch.zeros(phases, config.channels, config.remembered_cells))
             if self.decoder is not None:
-                nn.init.zeros_(self.decoder.out.weight)
-                assert self.decoder.out.bias is not None
-                nn.init.zeros_(self.decoder.out.bias)
+                self.decoder.start_at_zero()
         self.local = LocalNetwork(config) if config.local.width else None
         if config.output_bias:
             self.register_buffer("bias", torch.zeros(config.channels, config.height, config.width))
