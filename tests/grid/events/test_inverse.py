@@ -112,6 +112,15 @@ def test_frames_are_described_along_their_time(dataset):
     assert "(B - S) / (B + S)" in described["imbalance"].attrs["long_name"]
 
 
+def test_each_frame_has_the_price_limit_of_its_board(dataset):
+    two = xr.concat([dataset, dataset.assign_coords(series=["300002"])], "series", data_vars="minimal")
+    r_max = np.repeat([[math.log(1.1)], [math.log(1.2)]], 3, axis=1)
+    center = describe_frames(two.assign_coords(r_max=(("series", "time"), r_max)))["center_of_mass"]
+    expected = [PriceAxis().centers[15], PriceAxis(r_max=math.log(1.2)).centers[15]]
+    np.testing.assert_allclose(center[:, 1], expected)
+    assert np.isnan(center[:, 0]).all()
+
+
 def test_frames_without_axes_have_their_center_in_columns(dataset):
     described = describe_frames(dataset.isel(series=0, drop=True).drop_attrs().drop_vars("valid"))
     np.testing.assert_array_equal(described["center_of_mass"], [np.nan, 15, 30])

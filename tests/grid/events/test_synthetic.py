@@ -22,7 +22,7 @@ from gridloom.grid.events import (
 
 @pytest.fixture(scope="module")
 def days():
-    return trade_days(8, 25, seed=3, trades_per_day=600, halted_share=0.1)
+    return trade_days(8, 25, seed=3, trades_per_day=400, halted_share=0.1)
 
 
 @pytest.fixture(scope="module")

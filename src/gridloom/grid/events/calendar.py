@@ -110,7 +110,8 @@ class Calendar:
             ZoneInfo(self.time_zone)
         except (KeyError, ValueError, OSError):
             raise ConfigError(
-                f"time_zone: expected an IANA name such as Asia/Shanghai, got {self.time_zone!r}"
+                f"time_zone: expected an IANA name such as Asia/Shanghai, got {self.time_zone!r} (a right one needs "
+                "`pip install tzdata` where the system has no time zones)"
             ) from None
         for date in (*self.half_days, *self.holidays):
             _day_number(date)

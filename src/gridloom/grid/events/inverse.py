@@ -1,5 +1,6 @@
 """From counts to pixels and back, and what frames of counts say: imbalance, center of price, activity."""
 
+import dataclasses
 import json
 import math
 from typing import Literal
@@ -8,6 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Float32
 
+from gridloom.core.config import from_dict
 from gridloom.core.errors import ConfigError, DataError
 from gridloom.grid.events.axes import PriceAxis
 
@@ -91,8 +93,8 @@ def center_of_price(
 def describe_frames(dataset: xr.Dataset) -> xr.Dataset:
     """Return imbalance, center of mass along x and activity of each frame of a frames dataset.
 
-    Centers of columns are those of `attrs["axes"]` where it has them, else the columns' numbers. Slots that are not
-    valid are NaN.
+    Centers of columns are those of `attrs["axes"]` where it has them, else the columns' numbers. A coordinate `r_max`
+    (..., time) is the price axis' own of each frame, as boards and dates have it. Slots that are not valid are NaN.
 
     Args:
         dataset: With `counts` (..., channel, y, x) and, where there is one, `valid`.
@@ -103,12 +105,10 @@ def describe_frames(dataset: xr.Dataset) -> xr.Dataset:
     if "counts" not in dataset or dataset["counts"].dims[-3:] != ("channel", "y", "x"):
         raise DataError("expected a frames dataset with counts (..., channel, y, x); make one with gridloom rasterize")
     counts = dataset["counts"]
-    record = json.loads(dataset.attrs.get("axes", "{}")).get("x") or {}
-    centers = np.asarray(record.get("centers", np.arange(counts.sizes["x"])), dtype=np.float64)
     dims = counts.dims[:-3]
     values = counts.values
     described = {
-        "center_of_mass": (_center(values, centers), "center of the events along x"),
+        "center_of_mass": (_center_along_x(dataset, values), "center of the events along x"),
         "activity": (activity(values), "events per frame, clipped cells as they are"),
     }
     if counts.sizes["channel"] == 2:
@@ -118,6 +118,19 @@ def describe_frames(dataset: xr.Dataset) -> xr.Dataset:
     keep = {name: value for name, value in dataset.coords.items() if set(value.dims) <= set(dims)}
     result = result.assign_coords(keep)
     return result.where(dataset["valid"]) if "valid" in dataset else result
+
+
+def _center_along_x(dataset: xr.Dataset, counts: np.ndarray) -> np.ndarray:
+    record = json.loads(dataset.attrs.get("axes", "{}")).get("x") or {}
+    if record.get("axis") != "PriceAxis" or "r_max" not in dataset.coords:
+        return _center(counts, np.asarray(record.get("centers", np.arange(counts.shape[-1])), dtype=np.float64))
+    settings = {item.name: record[item.name] for item in dataclasses.fields(PriceAxis)}
+    axis = from_dict(PriceAxis, settings, where="axes.x")
+    r_max = np.broadcast_to(dataset["r_max"].transpose(..., "time").values, counts.shape[:-3])
+    center = np.full(r_max.shape, np.nan)
+    for value in np.unique(r_max[np.isfinite(r_max)]).tolist():
+        center[r_max == value] = _center(counts[r_max == value], dataclasses.replace(axis, r_max=value).centers)
+    return center
 
 
 def _center(counts: np.ndarray, centers: np.ndarray) -> np.ndarray:

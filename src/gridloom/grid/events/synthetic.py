@@ -309,7 +309,9 @@ def _orders(generator: np.random.Generator, stock: np.ndarray, bought: np.ndarra
 
 
 def _frame(columns: dict[str, np.ndarray], codes: list[str], dates: list[str]) -> pd.DataFrame:
-    clock = np.array([f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}" for s in range(86_400)], dtype=object)
+    clock = np.full(86_400, "", dtype=object)
+    for second in np.flatnonzero(np.bincount(columns["second"])).tolist():
+        clock[second] = f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
     side = np.array(["S", "B", ""], dtype=object)
     price, volume = columns["price"] / 100, columns["volume"]
     return pd.DataFrame(
