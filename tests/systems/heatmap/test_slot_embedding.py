@@ -23,7 +23,7 @@ def test_the_same_frame_in_another_slot_has_another_latent(encoder: HeatmapEncod
 
 def test_slots_of_the_seed_differ_more_than_frames() -> None:
     torch.manual_seed(0)
-    encoder = HeatmapEncoder(ModelConfig(**{**SMALL, "latent_dim": 256, "num_slots": 239})).eval()
+    encoder = HeatmapEncoder(ModelConfig(**{**SMALL, "latent_dim": 256, "num_slots": 239, "alpha": 0.1})).eval()
     x = pixels(2, 2, 2, SIZE, SIZE)
     z = encoder(x, torch.tensor([[0, 238], [0, 238]]))
     cosine = torch.nn.functional.cosine_similarity
