@@ -27,17 +27,31 @@ def test_dumb_forecasts_have_figures_near_the_known_ones(digits):
     before, last, target = frames[:, :-2], frames[:, 1:-1], frames[:, 2:]
     line = np.clip(2 * last - before, 0, 1)
     for predicted, known in ((0 * last, 447), (last, 402), (line, 459)):
-        assert float(np.mean((predicted - target) ** 2) * 1e4) == pytest.approx(known, rel=0.03)
+        assert float(np.mean((predicted - target) ** 2) * 1e4) == pytest.approx(known, rel=0.06)
+    shifted = shift_like_before(before[::10], last[::10])
+    assert float(np.mean((shifted - target[::10]) ** 2) * 1e4) == pytest.approx(195, rel=0.15)
 
 
-def test_a_digit_keeps_its_ink_and_moves_at_most_three_pixels(digits):
+def shift_like_before(before, last):
+    """The last frame moved by the shift that brings the one before nearest to it."""
+    best, answer = np.full(last.shape[:3], np.inf), np.zeros_like(last)
+    for shift in np.ndindex(9, 9):
+        shift = tuple(np.array(shift) - 4)
+        error = np.square(np.roll(before, shift, (-2, -1)) - last).sum((-2, -1))
+        better = error < best
+        best[better] = error[better]
+        answer[better] = np.roll(last, shift, (-2, -1))[better]
+    return answer
+
+
+def test_a_digit_keeps_its_ink_and_moves_at_its_speed(digits):
     frames = digits["counts"].values.reshape(1000, 20, 2, 32, 32)[::50].astype(np.float64)
     ink = frames.sum((-2, -1))
     assert (ink == ink[:, :1]).all() and (ink > 0).all()
     center = (frames * np.arange(32)[:, None]).sum((-2, -1)) / ink, (frames * np.arange(32)).sum((-2, -1)) / ink
-    moves = np.abs(np.stack([np.diff(part, axis=1) for part in center]))
-    assert moves.max() == pytest.approx(3) and np.allclose(moves, np.rint(moves))
-    assert (moves.max(axis=(0, 2)) > 0).all()
+    moves = np.stack([np.diff(part, axis=1) for part in center])
+    assert np.allclose(moves, np.rint(moves)) and np.abs(moves).max() == pytest.approx(4)
+    assert 2 < np.hypot(*moves).mean() < 2.8  # walls take some of the mean of 2.65
 
 
 def test_training_and_test_share_no_digit():

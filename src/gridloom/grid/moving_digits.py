@@ -17,36 +17,47 @@ _START = np.datetime64("2000-01-01", "ns")
 
 
 def moving_digits(
-    *, num_sequences: int = 1000, num_steps: int = 20, size: int = 32, max_speed: int = 3, seed: int = 0
+    *,
+    num_sequences: int = 1000,
+    num_steps: int = 20,
+    size: int = 32,
+    speed: tuple[float, float] = (1.7, 3.6),
+    seed: int = 0,
 ) -> xr.Dataset:
     """Make sequences of two channels with one digit each, in the manner of Moving MNIST (Srivastava et al. 2015).
 
-    A digit of scikit-learn's 8 x 8, enlarged to 14 x 14 by nearest neighbor, moves a whole number of pixels each step
-    along y and x, not both 0, and turns where it meets a wall. Each sequence is a session. Digits of a tenth of the
-    sequences come from the same tenth of scikit-learn's file, where writers stand together: parts that are cut along
-    time at a tenth share neither digits nor, but for the one at the border, writers.
+    A digit of scikit-learn's 8 x 8, enlarged to 14 x 14 by nearest neighbor, moves in any direction at a steady speed
+    and bounces where it meets a wall; it is drawn at the nearest whole pixel. Each sequence is a session. Digits of a
+    tenth of the sequences come from the same tenth of scikit-learn's file, where writers stand together: parts that are
+    cut along time at a tenth share neither digits nor, but for the one at the border, writers.
 
     Args:
         num_sequences: Sequences, a multiple of 10.
         num_steps: Frames of each.
         size: Height and width in pixels, more than 14.
-        max_speed: Largest speed along an axis in pixels a step.
+        speed: Least and largest speed in pixels a step; drawn uniformly.
         seed: Makes the same sequences again.
 
     Returns:
         Frames of events whose counts are shades from 0 to 255; pixels are counts / 255.
     """
-    if num_sequences < _NUM_PARTS or num_sequences % _NUM_PARTS or num_steps < 1 or size <= _SPRITE or max_speed < 1:
+    if (
+        num_sequences < _NUM_PARTS
+        or num_sequences % _NUM_PARTS
+        or num_steps < 1
+        or size <= _SPRITE
+        or not 0 <= speed[0] <= speed[1]
+    ):
         raise DataError(
             f"moving digits: expected a multiple of {_NUM_PARTS} sequences, at least 1 step, a size over {_SPRITE} and "
-            f"a speed of at least 1, got {num_sequences}, {num_steps}, {size} and {max_speed}"
+            f"speeds from 0 up, got {num_sequences}, {num_steps}, {size} and {speed}"
         )
     generator = np.random.default_rng(seed)
     sprites = _sprites()
     share = len(sprites) // _NUM_PARTS
     part = np.arange(num_sequences) * _NUM_PARTS // num_sequences
     chosen = part[:, None] * share + generator.integers(share, size=(num_sequences, 2))
-    corner = _corners(generator, (num_sequences, num_steps), room=size - _SPRITE, max_speed=max_speed)
+    corner = _corners(generator, (num_sequences, num_steps), room=size - _SPRITE, speed=speed)
     frames = np.zeros((num_sequences, num_steps, 2, size, size), dtype=np.uint8)
     windows = sliding_window_view(frames, (_SPRITE, _SPRITE), axis=(-2, -1), writeable=True)
     sequence, step, channel = np.ogrid[:num_sequences, :num_steps, :2]
@@ -63,17 +74,18 @@ def _sprites() -> UInt8[np.ndarray, "digit y x"]:
 
 
 def _corners(
-    generator: np.random.Generator, shape: tuple[int, int], *, room: int, max_speed: int
+    generator: np.random.Generator, shape: tuple[int, int], *, room: int, speed: tuple[float, float]
 ) -> Int64[np.ndarray, "sequence step channel 2"]:
     """Upper left corner of each sprite: a straight line, folded at the walls."""
     num_sequences, num_steps = shape
-    start = generator.integers(room + 1, size=(num_sequences, 1, 2, 2))
-    width = 2 * max_speed + 1
-    drawn = generator.integers(width**2 - 1, size=(num_sequences, 1, 2))
-    drawn += drawn >= width**2 // 2  # the middle one would stand still
-    speed = np.stack([drawn // width, drawn % width], axis=-1) - max_speed
-    path = start + speed * np.arange(num_steps)[:, None, None]
-    return np.asarray(room - np.abs(path % (2 * room) - room))
+    start = generator.uniform(0, room, size=(num_sequences, 1, 2, 2))
+    angle = generator.uniform(0, 2 * np.pi, size=(num_sequences, 1, 2))
+    step = generator.uniform(*speed, size=(num_sequences, 1, 2))[..., None] * np.stack(
+        [np.sin(angle), np.cos(angle)], -1
+    )
+    path = start + step * np.arange(num_steps)[:, None, None]
+    folded: np.ndarray = np.rint(room - np.abs(path % (2 * room) - room)).astype(np.int64)
+    return folded
 
 
 def _dataset(frames: np.ndarray, num_sequences: int, num_steps: int) -> xr.Dataset:
