@@ -139,6 +139,8 @@ def test_skipped_slots_are_not_valid_and_times_still_rise(minutes):
     starts = calendar.layout.start
     skipped = np.tile((starts >= 120) & (starts < 180), 3) & (frames.day == sunday)
     np.testing.assert_array_equal(frames.valid, ~skipped)
+    assert set(frames.minutes_since_previous[~skipped][1:].tolist()) <= {minutes, 30}
+    assert (frames.minutes_since_previous[skipped] == 0).all()
 
 
 def test_local_times_that_come_twice_are_the_first_unless_said():

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32, Int16, Int32, Int64
 
 from gridloom.core.errors import DataError
 from gridloom.grid.events.calendar import Calendar
-from gridloom.grid.events.zone import local_to_utc, utc_to_local
+from gridloom.grid.events.zone import local_to_utc, offsets_of, utc_to_local
 
 __all__ = ["SlotTimes", "locate", "locate_local", "slot_times"]
 
@@ -35,7 +35,7 @@ class SlotTimes:
     session: Int64[np.ndarray, " frame"]
     """The same, or, where sessions follow each other without a break, the first day of the unbroken run."""
     minutes_since_previous: Float32[np.ndarray, " frame"]
-    """From start to start; 0 for the very first."""
+    """From start to start, leaving out slots that daylight saving skips; 0 for these and for the very first."""
     auction: Bool[np.ndarray, " frame"]
     valid: Bool[np.ndarray, " frame"]
     """False: not on this weekday, a holiday, after the close of a half day, skipped by daylight saving."""
@@ -91,14 +91,15 @@ def slot_times(calendar: Calendar, days: np.ndarray) -> SlotTimes:
     stop = np.array([stops.get(int(day), 2 * _WEEK) for day in days], dtype=np.int64)
     valid = layout.on_weekday[(days + 3) % 7] & (layout.start[None] < stop[:, None])
     day = np.repeat(days, calendar.num_slots)
-    since = np.diff(time, prepend=time[:1]) / _MINUTE
-    time = _risen(time, skipped)
+    happened = time[~skipped]
+    since = np.zeros(time.shape, dtype=np.float32)
+    since[~skipped] = np.diff(happened, prepend=happened[:1]) / _MINUTE
     return SlotTimes(
-        time=time,
+        time=_risen(time, skipped),
         slot=np.tile(np.arange(calendar.num_slots), len(days)),
         day=day,
         session=np.repeat(_runs(calendar, days), calendar.num_slots) if calendar.continuous else day,
-        minutes_since_previous=since.astype(np.float32),
+        minutes_since_previous=since,
         auction=np.tile(layout.auction, len(days)),
         valid=valid.ravel() & ~skipped,
     )
@@ -134,11 +135,10 @@ def _locate(calendar: Calendar, times: np.ndarray, *, local: bool) -> tuple[np.n
         return _locate_real(calendar, times, local=local)
     begin = first // _MINUTE
     num_minutes = last // _MINUTE - begin + 1
-    if num_minutes > max(times.size // 2, _WEEK):
+    whole_minutes = local or not (offsets_of(calendar.time_zone, first, last).offset % _MINUTE).any()
+    if num_minutes > max(times.size // 2, _WEEK) or not whole_minutes:
         return _by_week(calendar, times, local=local)
     minutes = (begin + np.arange(num_minutes, dtype=np.int64)) * _MINUTE
-    if not _in_whole_minutes(calendar, minutes, local=local):
-        return _by_week(calendar, times, local=local)
     return _by_minute(times, begin * _MINUTE, *_by_week(calendar, minutes, local=local))
 
 
@@ -177,11 +177,6 @@ def _nanoseconds(times: np.ndarray) -> np.ndarray:
     if times.dtype != np.int64:
         raise DataError(f"times: expected int64 nanoseconds since 1970 or datetime64, got {times.dtype}")
     return times
-
-
-def _in_whole_minutes(calendar: Calendar, minutes: np.ndarray, *, local: bool) -> bool:
-    """Whether the wall clock and UTC show the same seconds throughout, as everywhere since 1972."""
-    return local or not (utc_to_local(calendar.time_zone, minutes) % _MINUTE).any()
 
 
 def _by_week(calendar: Calendar, times: np.ndarray, *, local: bool) -> tuple[np.ndarray, np.ndarray]:
