@@ -29,7 +29,7 @@ def test_dumb_forecasts_have_figures_near_the_known_ones(digits):
     for predicted, known in ((0 * last, 447), (last, 402), (line, 459)):
         assert float(np.mean((predicted - target) ** 2) * 1e4) == pytest.approx(known, rel=0.06)
     shifted = shift_like_before(before[::10], last[::10])
-    assert float(np.mean((shifted - target[::10]) ** 2) * 1e4) == pytest.approx(195, rel=0.15)
+    assert float(np.mean((shifted - target[::10]) ** 2) * 1e4) == pytest.approx(195, rel=0.2)
 
 
 def shift_like_before(before, last):
