@@ -32,6 +32,8 @@ class TrainConfig:
     """Decoupled decay (AdamW) of matrices and kernels; biases and norms are not decayed."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates of the first and second moment."""
+    epsilon: float = 1e-8
+    """AdamW's epsilon; smaller where losses, and so gradients, are tiny numbers."""
     clip_norm: float = 1.0
     """Largest norm of the whole gradient; 0 turns clipping off."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -79,6 +81,8 @@ class TrainConfig:
         for name in ("validate_every", "loader_threads", "patience"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} must be 0 or more (0 turns it off), got {getattr(self, name)}")
+        if not self.epsilon > 0:
+            raise ConfigError(f"train.epsilon must be above 0, got {self.epsilon}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"train.betas must be 0 <= beta < 1, got {self.betas}")
 

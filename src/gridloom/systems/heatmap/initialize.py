@@ -7,7 +7,7 @@ from gridloom.core.contracts import Objective, Prepared
 from gridloom.systems.heatmap.config import HeatmapConfig
 from gridloom.systems.heatmap.encoder import HeatmapEncoder
 from gridloom.systems.heatmap.objective import NextFrame
-from gridloom.systems.heatmap.source import FrameSource, JoinedSource, feature_scale
+from gridloom.systems.heatmap.source import FrameSource, JoinedSource, base_error, feature_scale
 
 __all__ = ["initialize"]
 
@@ -27,6 +27,7 @@ def initialize(objective: Objective, config: HeatmapConfig, prepared: Prepared) 
     if source.remembered is not None:
         model.cells.copy_(torch.from_numpy(source.remembered.cells))
         model.prior.copy_(source.remembered.prior)
+        model.spread.copy_(base_error(source)[:, None])
     if model.local is not None:
         model.local.set_scale(*feature_scale(source))
     if config.model.normalize in ("dataset", "slot"):

@@ -62,7 +62,7 @@ class LocalNetwork(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch feature channel cell"], slot: Int64[Tensor, " batch"]
     ) -> Float[Tensor, "batch channel cell"]:
-        """Return the correction of the base, in pixels.
+        """Return the correction of the base, in units of what the base leaves.
 
         Args:
             features: As `FrameMemory.features` gives them.

@@ -41,7 +41,7 @@ def recommended() -> HeatmapConfig:
         ),
         loss=LossConfig(),
         train=TrainConfig(
-            steps=2000, batch_size=4, learning_rate=3e-4, keep="best", ema_decay=0.995, validate_windows=32
+            steps=2000, batch_size=4, learning_rate=3e-4, keep="best", ema_decay=0.995, epsilon=1e-12, validate_windows=32
         ),
     )
 
@@ -79,6 +79,7 @@ def flights() -> HeatmapConfig:
             checkpoint_every=600,
             keep="best",
             ema_decay=0.99,
+            epsilon=1e-12,
         ),
     )
 
@@ -115,6 +116,7 @@ def es() -> HeatmapConfig:
             checkpoint_every=250,
             keep="best",
             ema_decay=0.98,
+            epsilon=1e-12,
         ),
     )
 
@@ -145,6 +147,7 @@ def digits() -> HeatmapConfig:
             checkpoint_every=400,
             keep="best",
             ema_decay=0.99,
+            epsilon=1e-12,
         ),
     )
 

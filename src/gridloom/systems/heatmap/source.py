@@ -1,6 +1,8 @@
 """Windows of a record as batches, with what the memory knows at each of their frames."""
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +24,7 @@ __all__ = [
     "JoinedSource",
     "Remembered",
     "SingleFrames",
+    "base_error",
     "cut_record",
     "feature_scale",
     "live_cells",
@@ -30,6 +33,7 @@ __all__ = [
 
 REMEMBERED = "remembered"
 _IN_MEMORY_BYTES = 2 * 1024**3
+_LEAST_ERROR = 1e-4
 
 
 class Remembered:
@@ -44,12 +48,12 @@ class Remembered:
     def __init__(self, shape: tuple[int, ...], cells: Int64[np.ndarray, " cell"]) -> None:
         self.cells = cells
         self.prior = torch.empty(0)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         if 4 * int(np.prod(shape)) <= _IN_MEMORY_BYTES:
             self.values: np.ndarray = np.empty(shape, dtype=np.float32)
         else:
-            self._folder = tempfile.TemporaryDirectory(prefix="gridloom-")
-            file = Path(self._folder.name) / "remembered.npy"
+            folder = tempfile.mkdtemp(prefix="gridloom-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            file = Path(folder) / "remembered.npy"
             self.values = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
 
 
@@ -277,3 +281,18 @@ def feature_scale(source: FrameSource) -> tuple[Float[torch.Tensor, "feature cha
     mean = total / count
     deviation = np.sqrt(np.maximum(square / count - mean**2, 0.0))
     return torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()
+
+
+def base_error(source: FrameSource) -> Float[torch.Tensor, " channel"]:
+    """Root of the mean squared error of the base over a source's stretch, by channel."""
+    assert source.remembered is not None
+    known, record = source.remembered, source.record
+    first, last = int(source.starts[:, 1].min()), int(source.starts[:, 1].max()) + source.length
+    total, count = np.zeros(record.frames.shape[2]), 0
+    for step in range(first + 1, last):
+        happened = record.valid[:, step]
+        frames = record.pixels(time=step)[happened].reshape(int(happened.sum()), len(total), -1)[:, :, known.cells]
+        error = frames.astype(np.float64) - known.values[happened, step, 0]
+        total += (error**2).sum(axis=(0, 2))
+        count += len(error) * len(known.cells)
+    return torch.from_numpy(np.sqrt(total / max(count, 1))).float().clamp(min=_LEAST_ERROR)

@@ -58,15 +58,17 @@ class AutoRegWrapper(nn.Module):
     """The next frame from those before; without arguments exactly the seed's (76,460,995 parameters).
 
     Without residual `x_hat = sigmoid(decoder(head(causal(encoder(x)))))`. With one, what the decoder gives before the
-    sigmoid and what the local network gives are both corrections, in pixels, of a base: the last frame, an average, the
-    mean of the slot. Both start at zero, so that an untrained model forecasts the base.
+    sigmoid and what the local network gives are both corrections of a base: the last frame, an average, the mean of the
+    slot. Both start at zero, so that an untrained model forecasts the base.
 
     Attributes:
+        spread: Standard deviation of what the base leaves, by channel: the unit of the corrections.
         cells: Places of the remembered cells in a frame.
         prior: Seasonal means at the end of the training part, for records too short to have their own.
         bias: Logit of the mean frame of the training part, with `output_bias`.
     """
 
+    spread: Tensor
     cells: Tensor
     prior: Tensor
     bias: Tensor
@@ -94,6 +96,7 @@ class AutoRegWrapper(nn.Module):
             self.next_slot = nn.Embedding(config.num_slots, config.latent_dim)
             nn.init.zeros_(self.next_slot.weight)
         if config.remembers:
+            self.register_buffer("spread", torch.ones(config.channels, 1))
             self.register_buffer("cells", torch.arange(config.remembered_cells))
             phases = num_phases(config.memory)
             self.register_buffer("prior", torch.zeros(phases, config.channels, config.remembered_cells))
@@ -154,12 +157,12 @@ class AutoRegWrapper(nn.Module):
         if remembered is None:
             assert logits is not None
             return torch.sigmoid(logits + self.bias if self.config.output_bias else logits)
-        batch, time = following.shape
         found = remembered[:, :, 0]
         if self.local is not None:
-            found = found + self.local(remembered.flatten(0, 1), following.flatten()).view(found.shape)
+            corrected = self.local(remembered.flatten(0, 1), following.flatten()).view(found.shape)
+            found = found + self.spread * corrected
         frames = self.to_grid(found)
-        return frames if logits is None else frames + logits.view(batch, time, *frames.shape[2:])
+        return frames if logits is None else frames + self.spread[..., None] * logits.view(frames.shape)
 
     def latents(self, hidden: Tensor, following: Tensor) -> Tensor:
         """Latents of the frames to predict."""
