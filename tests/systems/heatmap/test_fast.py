@@ -180,7 +180,7 @@ def build_wrapper(kind: str, *, next_slot: bool = False, dim: int = 16) -> AutoR
 @pytest.mark.parametrize("feedback", ["frames", "latents"])
 @pytest.mark.parametrize(
     ("kind", "next_slot", "dim"),
-    [("placeholder", True, 16), ("transformer", False, 16), ("transformer", True, 16), ("transformer", False, 32)],
+    [("placeholder", True, 16), ("transformer", False, 16), ("transformer", True, 16), ("transformer", True, 32)],
 )
 def test_a_fast_model_rolls_out_as_the_model_does(
     precision: str, tolerance: float, feedback: str, kind: str, next_slot: bool, dim: int
@@ -204,12 +204,26 @@ def test_a_fast_wrapper_predicts_as_the_wrapper_does(next_slot: bool) -> None:
     torch.testing.assert_close(found.loss, expected.loss.detach(), rtol=0, atol=1e-5)
 
 
+def test_a_fast_part_of_a_larger_module_is_found() -> None:
+    model = nn.ModuleDict({"model": build_wrapper("transformer"), "other": nn.Linear(3, 2)})
+    fast = fast_model(model)
+    assert isinstance(fast["model"].decoder, FastDecoder)
+    assert isinstance(fast["model"].encoder.projector[0], FastLinear)
+    assert isinstance(fast["other"], FastLinear)
+
+
 def test_a_fast_wrapper_has_a_tenth_of_the_weights_behind_the_causal_part() -> None:
     causal = CausalConfig(kind="transformer", dim=64, depth=1, num_heads=2)
     model = AutoRegWrapper(ModelConfig(latent_dim=1024, widths=(8, 64), height=8, width=8, causal=causal))
     fast = fast_model(model)
     assert sum(part.numel() for part in fast.decoder.linear.buffers()) == 1024 * 65
-    assert not list(fast.head.parameters())
+    assert isinstance(fast.head, nn.Identity)
+
+
+def test_nothing_is_folded_where_a_state_is_no_smaller_than_a_latent() -> None:
+    assert isinstance(fast_model(build_wrapper("transformer", dim=16)).head, nn.Identity)
+    assert isinstance(fast_model(build_wrapper("transformer", dim=32)).head, FastLinear)
+    assert isinstance(fast_model(build_wrapper("placeholder")).head, FastLinear)
 
 
 def test_making_a_fast_model_draws_no_random_numbers() -> None:

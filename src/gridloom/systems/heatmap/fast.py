@@ -14,7 +14,7 @@ from gridloom.systems.heatmap.decoder import HeatmapDecoder
 from gridloom.systems.heatmap.encoder import Backbone, ResidualBlock
 from gridloom.systems.heatmap.wrapper import AutoRegWrapper
 
-__all__ = ["FastDecoder", "FastLinear", "fast_decoder", "fast_model"]
+__all__ = ["FastBackbone", "FastDecoder", "FastLinear", "fast_decoder", "fast_model"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -269,7 +269,7 @@ def _fold(model: AutoRegWrapper, dtype: torch.dtype) -> dict[int, nn.Module]:
     These are three linear layers and a sum with the slot's embedding. Latents are wide and the transformer's state is
     not, so that the product has a tenth of the weights. The copy's causal part says its state, with room for the slot;
     the embedding puts a one there; the decoder's first layer takes both, and so does the causal part's for latents that
-    are fed back. Nothing is folded where a state could be taken for a latent by its size.
+    are fed back. Nothing is folded where a state is not smaller than a latent.
 
     Returns:
         What takes the place of which module.
@@ -279,7 +279,7 @@ def _fold(model: AutoRegWrapper, dtype: torch.dtype) -> dict[int, nn.Module]:
         return {}
     num_slots = 0 if model.next_slot is None else model.next_slot.num_embeddings
     state = causal.dim + num_slots
-    if state == causal.inputs.in_features:
+    if state >= causal.inputs.in_features:
         return {}
     slots = [] if model.next_slot is None else [model.next_slot.weight.t()]
     outputs = _linear(torch.cat([causal.outputs.weight, *slots], 1), causal.outputs.bias)
@@ -314,18 +314,20 @@ def fast_model(model: Model, *, precision: str = "fp32") -> Model:
     """
     if precision not in _DTYPES:
         raise DataError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
-    dtype = _DTYPES[precision]
     # What is in the memo stands for the original in the copy, so that no weights are copied in vain.
-    memo: dict[int, nn.Module] = {}
-    for module in model.modules():  # a wrapper comes before its parts
-        if isinstance(module, AutoRegWrapper):
-            memo |= _fold(module, dtype)
-        elif id(module) in memo:
-            continue
-        elif type(module) is nn.Linear:
-            memo[id(module)] = FastLinear(module, dtype)
-        elif isinstance(module, HeatmapDecoder):
-            memo[id(module)] = FastDecoder(module, dtype)
-        elif isinstance(module, Backbone) and precision == "bf16":
-            memo[id(module)] = FastBackbone(module, dtype)
-    return copy.deepcopy(model, memo).eval().requires_grad_(False)
+    return copy.deepcopy(model, _exchanges(model, _DTYPES[precision])).eval().requires_grad_(False)
+
+
+def _exchanges(module: nn.Module, dtype: torch.dtype) -> dict[int, nn.Module]:
+    """What takes the place of which module, itself or a part of it."""
+    if type(module) is nn.Linear:
+        return {id(module): FastLinear(module, dtype)}
+    if isinstance(module, HeatmapDecoder):
+        return {id(module): FastDecoder(module, dtype)}
+    if isinstance(module, Backbone) and dtype != torch.float32:
+        return {id(module): FastBackbone(module, dtype)}
+    found = _fold(module, dtype) if isinstance(module, AutoRegWrapper) else {}
+    for part in module.children():
+        # A folded part is exchanged as a whole; the causal part, in which others are, is looked into.
+        found = (_exchanges(part, dtype) | found) if id(part) not in found else found
+    return found
