@@ -204,7 +204,7 @@ class HeatmapForecaster:
         samples = np.empty((num_samples, *shape), dtype=np.float32) if num_samples else None
         generator = torch.Generator().manual_seed(seed)
         done = 0
-        for group, past in Walk(self.objective, record, self.config, prior=prior).stops(list(positions)):
+        for group, past in Walk(self.objective, record, self.config, prior=prior).stops([int(place) for place in positions]):
             ahead = np.asarray(group)[:, None] + 1 + np.arange(longest)
             slots, sessions = (self._each_series(values[ahead], record.num_series) for values in (slot, session))
             many = past.repeat(num_samples) if num_samples else None
