@@ -1,6 +1,8 @@
-"""Frames of events to try forecasts on: real trades of an installed package."""
+"""Frames of events to try forecasts on: real trades of an installed package, and made-up ones from files."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -8,11 +10,15 @@ from jaxtyping import Float64, Int64
 
 from gridloom.grid.events.axes import PriceAxis, VolumeAxis, axis_record
 from gridloom.grid.events.calendar import CALENDARS
+from gridloom.grid.events.folder import rasterize_folder
 from gridloom.grid.events.locate import locate_local, slot_times
 from gridloom.grid.events.side import tick_rule
+from gridloom.grid.events.synthetic import trade_days
+from gridloom.grid.events.trade_files import write_trade_days
+from gridloom.grid.events.trades_config import TradesConfig
 from gridloom.grid.sample_data import installed_file
 
-__all__ = ["read_emini"]
+__all__ = ["make_ashare", "read_emini"]
 
 _CALENDAR = CALENDARS["cme_es"]
 _COUNT_CAP = 128
@@ -54,6 +60,34 @@ def read_emini(price_axis: PriceAxis, volume_axis: VolumeAxis) -> xr.Dataset:
     coords = {name: ("time", values, {"long_name": text}) for name, (values, text) in described.items()}
     coords["time"][2]["time_zone"] = _CALENDAR.time_zone
     return _dataset(counts, {"y": axis_record(volume_axis), "x": axis_record(price_axis)}).assign_coords(coords)
+
+
+def make_ashare(
+    *, num_stocks: int = 4, num_days: int = 20, trades_per_day: int = 4000, bad_share: float = 0.001, seed: int = 0
+) -> xr.Dataset:
+    """Made-up Chinese stock-days the whole way: trades, a CSV file for each stock-day, and the rasterizer.
+
+    Some rows are bad, some days and hours are halted; `accounting` says what became of every row. Auctions have no
+    sides, so that their frames are empty.
+
+    Args:
+        num_stocks: Instruments.
+        num_days: Sessions.
+        trades_per_day: Mean of a stock-day.
+        bad_share: Share of the rows that are bad.
+        seed: Makes the same trades again.
+    """
+    days = trade_days(num_stocks, num_days, seed, trades_per_day=trades_per_day, bad_share=bad_share)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_trade_days(days, folder / "trades")
+        days.closes.to_csv(folder / "closes.csv", index=False)
+        days.halts.to_csv(folder / "halts.csv", index=False)
+        config = TradesConfig(references=folder / "closes.csv", halts=folder / "halts.csv", calendar=days.calendar)
+        frames = rasterize_folder(folder / "trades", folder / "frames.nc", config).frames
+    return frames.assign_attrs(
+        title="Made-up trades of Chinese stocks, by the minute", source="gridloom.grid.events.synthetic"
+    )
 
 
 def _read_trades() -> tuple[Int64[np.ndarray, " rows"], Float64[np.ndarray, " rows"], Int64[np.ndarray, " rows"]]:

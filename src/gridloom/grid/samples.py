@@ -124,6 +124,14 @@ _LIST = (
         open=sample_data.read_winters,
     ),
     Sample(
+        name="ashare",
+        summary="made-up trades of 4 Chinese stocks: 20 days of 239 slots x bought, sold x 32 volumes x 32 prices",
+        license="Apache-2.0, as this package, which makes it",
+        origin="gridloom.grid.events.synthetic, seed 0, through CSV files and the rasterizer",
+        needs="trades",
+        open=sample_frames.make_ashare,
+    ),
+    Sample(
         name="moving-digits",
         summary="1000 sequences of 20 frames, 2 digits of 14 x 14 that move and bounce in 32 x 32, a channel each",
         license="BSD-3-Clause for the digits",
