@@ -67,8 +67,10 @@ class Batch:
 
 def in_cents(price: np.ndarray) -> Int64[np.ndarray, " row"] | None:
     """Return prices in whole hundredths where that is exact for every one of them, else None; NaN becomes -1."""
-    scaled = price * 100
-    cents: np.ndarray = np.rint(scaled, out=scaled)
+    cents = price * 100
+    np.rint(cents, out=cents)
+    if (cents / 100 == price).all() and cents.max(initial=0) < 2**53 and cents.min(initial=0) > -(2**53):
+        return cents.astype(np.int64)
     known = np.abs(cents) < 2**53
     if not known.all():
         if not np.isnan(price[~known]).all():
@@ -129,6 +131,7 @@ def _times(column: "pyarrow.Array", reading: Reading) -> tuple[np.ndarray | None
         return _times_of_numbers(_numbers("time", column), reading.unit)
     if not types.is_string(kind) and not types.is_large_string(kind):
         raise DataError(f"time: expected times, text or numbers, got a column of {kind}")
+    column = column.cast(pyarrow.string())
     written = reading.kind or text.kind_of_times(column) or "clock"
     if written == "clock":
         return text.seconds_of_text(column), None, True
@@ -143,7 +146,8 @@ def _seconds_of_times(column: "pyarrow.Array") -> np.ndarray:
 
     width = pyarrow.int32() if types.is_time32(column.type) else pyarrow.int64()
     parts = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": _NANOSECONDS}[column.type.unit]
-    numbers = column.cast(width).fill_null(-1).to_numpy(zero_copy_only=False)
+    whole = column.cast(width)
+    numbers = (whole.fill_null(-1) if whole.null_count else whole).to_numpy(zero_copy_only=False)
     return np.asarray(numbers if parts == 1 else numbers // parts, dtype=np.int32)
 
 

@@ -7,12 +7,14 @@ __all__ = ["CellCounter"]
 
 _PENDING = 1 << 20
 _SPARSE_BELOW = 16
+_NARROW = 4
 
 
 class CellCounter:
     """Sums of weights, or counts, by cell.
 
-    Indices wait until there are many, so that small parts do not pay for the whole table each time.
+    Indices that lie close together (rows in order of time) are counted at once. Others wait until there are many, so
+    that small parts do not pay for the whole table each time.
     """
 
     def __init__(self, num_cells: int, *, weighted: bool = False) -> None:
@@ -36,6 +38,15 @@ class CellCounter:
             weights: One for each, if and only if the counter is weighted.
         """
         assert (weights is None) == (self._weights is None)
+        if not len(cells):
+            return
+        first, last = int(cells.min()), int(cells.max())
+        if last - first < _NARROW * len(cells):
+            counts = np.bincount(cells - first, weights)
+            if self._table is None:
+                self._table = np.zeros(self._num_cells, dtype=counts.dtype)
+            self._table[first : last + 1] += counts
+            return
         self._waiting.append(cells)
         if self._weights is not None and weights is not None:
             self._weights.append(weights.astype(np.float64, copy=False))

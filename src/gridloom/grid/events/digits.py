@@ -18,7 +18,8 @@ _CLOCK = np.uint64(0x30303A30303A3030)  # 00:00:00, the first character in the l
 _CLOCK_ROOM = np.uint64(0x767A7F767A7F767D)  # 0x7F less the largest digit there: 29:59:59
 _DIGITS_ROOM = 0x7676767676767676
 _EVEN = np.uint64(0x000000FF000000FF)
-_MINUTES, _HOURS = np.uint64(24), np.uint64(0xFF)
+_MINUTES, _HOURS, _HOURS_AND_MINUTES = np.uint64(24), np.uint64(0xFF), np.uint64(0xFF0000FF)
+_TO_MINUTES = np.uint64(1 + (60 << 24))
 _PAIRS_HIGH = np.uint64(100 + (1_000_000 << 32))
 _PAIRS_LOW = np.uint64(1 + (10_000 << 32))
 _DAY = 86_400
@@ -43,11 +44,19 @@ def clock_seconds(
     """
     digits = words ^ _CLOCK
     read = _fits(digits, _CLOCK_ROOM) & (lengths == 8)
-    pairs = digits * np.uint64(10) + (digits >> np.uint64(8))
-    seconds = (pairs & _HOURS) * np.uint64(3600)
-    seconds += ((pairs >> _MINUTES) & _HOURS) * np.uint64(60)
-    seconds += (pairs >> np.uint64(48)) & _HOURS
-    result = seconds.astype(np.int32)
+    pairs = digits * np.uint64(10)
+    digits >>= np.uint64(8)
+    pairs += digits
+    # Minutes stand in bits 24 to 31 and seconds in 48 to 55, where the multiplication adds them to the hours.
+    seconds = pairs >> np.uint64(48)
+    seconds &= _HOURS
+    pairs &= _HOURS_AND_MINUTES
+    pairs *= _TO_MINUTES
+    pairs >>= _MINUTES
+    pairs &= np.uint64(0xFFF)
+    pairs *= np.uint64(60)
+    pairs += seconds
+    result = pairs.astype(np.int32)
     read &= result < _DAY
     return result, read
 
@@ -67,19 +76,24 @@ def decimals(
     """
     shift = (8 - lengths).astype(np.uint64)
     shift <<= np.uint64(3)
-    digits = (words ^ _ZEROS) << shift  # right-aligned behind zeros
+    digits = words ^ _ZEROS
+    digits <<= shift  # right-aligned behind zeros
     read = (lengths >= places + 2 if places else lengths >= 1) & (lengths <= 8)
     if places:
         point = 8 * (7 - places)
         digits ^= np.uint64((0x2E ^ 0x30) << point)
         read &= _fits(digits, np.uint64(_DIGITS_ROOM | 0x7F << point))
         below = np.uint64((1 << point) - 1)
-        digits = (digits & ~below) | ((digits & below) << np.uint64(8))
+        before = digits & below
+        before <<= np.uint64(8)
+        digits &= ~below
+        digits |= before
     else:
         read &= _fits(digits, np.uint64(_DIGITS_ROOM))
     pairs = digits * np.uint64(10)
     pairs += digits >> np.uint64(8)
-    number = (pairs & _EVEN) * _PAIRS_HIGH
+    number = pairs & _EVEN
+    number *= _PAIRS_HIGH
     pairs >>= np.uint64(16)
     pairs &= _EVEN
     pairs *= _PAIRS_LOW

@@ -22,16 +22,14 @@ class Lines:
 
     Attributes:
         num_lines: Lines that are not empty.
-        start: Byte at which each begins.
-        stop: Byte after its newline.
+        ends: Byte of the newline of each, and of the line before (-1 for none).
         read: Which lines were read in full.
         columns: Role -> whole numbers (meaningless where not read): `clock` seconds of the day, `cents` hundredths,
             `whole`, `letter` the code of a single character.
     """
 
     num_lines: int
-    start: Int64[np.ndarray, " line"]
-    stop: Int64[np.ndarray, " line"]
+    ends: tuple[Int64[np.ndarray, " line"], Int64[np.ndarray, " line"]]
     read: Bool[np.ndarray, " line"]
     columns: dict[str, np.ndarray]
 
@@ -72,12 +70,12 @@ class Scanner:
         width = self._num_columns
         grid = hits.reshape(-1, width) if len(hits) == num_newlines * width else None
         if grid is not None and (text[grid[:, -1]] == _NEWLINE).all():
-            stop = grid[:, -1] + 1
-            start = np.empty_like(stop)
-            start[0], start[1:] = 0, stop[:-1]
+            last = grid[:, -1]
+            before = np.empty_like(last)
+            before[0], before[1:] = -1, last[:-1]
             read = np.ones(len(grid), dtype=bool)
-            columns = self._columns(buffer, grid, start, read)
-            return Lines(num_lines=len(grid), start=start, stop=stop, read=read, columns=columns)
+            columns = self._columns(buffer, grid, before, read)
+            return Lines(num_lines=len(grid), ends=(before, last), read=read, columns=columns)
         return self._ragged(buffer, text, hits)
 
     def _hits(self, text: np.ndarray) -> tuple[np.ndarray, int]:
@@ -95,33 +93,36 @@ class Scanner:
     def _ragged(self, buffer: np.ndarray, text: np.ndarray, hits: np.ndarray) -> Lines:
         """Some lines have another number of columns."""
         ends = np.flatnonzero(text[hits] == _NEWLINE)
-        stop = hits[ends] + 1
-        start = np.concatenate([[0], stop[:-1]])
+        last = hits[ends]
+        before = np.append(-1, last[:-1])
         num_hits = np.diff(ends, prepend=-1)
-        length = stop - start - 1
-        empty = (length == 0) | ((length == 1) & (text[start] == _RETURN))
-        start, stop, ends, num_hits = (values[~empty] for values in (start, stop, ends, num_hits))
+        length = last - before - 1
+        empty = (length == 0) | ((length == 1) & (text[last - 1] == _RETURN))
+        before, last, ends, num_hits = (values[~empty] for values in (before, last, ends, num_hits))
         regular = np.flatnonzero(num_hits == self._num_columns)
         grid = hits[ends[regular][:, None] + np.arange(1 - self._num_columns, 1)]
         read_here = np.ones(len(regular), dtype=bool)
-        some = self._columns(buffer, grid, start[regular], read_here)
-        read = np.zeros(len(start), dtype=bool)
+        some = self._columns(buffer, grid, before[regular], read_here)
+        read = np.zeros(len(last), dtype=bool)
         read[regular] = read_here
         columns = {}
         for name, values in some.items():
-            columns[name] = np.zeros(len(start), dtype=values.dtype)
+            columns[name] = np.zeros(len(last), dtype=values.dtype)
             columns[name][regular] = values
-        return Lines(num_lines=len(start), start=start, stop=stop, read=read, columns=columns)
+        return Lines(num_lines=len(last), ends=(before, last), read=read, columns=columns)
 
-    def _columns(self, buffer: np.ndarray, grid: np.ndarray, begin: np.ndarray, read: np.ndarray) -> dict:
+    def _columns(self, buffer: np.ndarray, grid: np.ndarray, before: np.ndarray, read: np.ndarray) -> dict:
         """Read the roles' fields; takes lines that cannot be read out of `read`."""
         words = words_of(buffer)
         columns = {}
+        # Fields that lie side by side share a delimiter: each is taken out of the grid once.
+        needed = {column - 1 for column, _ in self._roles.values()} | {column for column, _ in self._roles.values()}
+        hits = {column: np.ascontiguousarray(grid[:, column]) if column >= 0 else before for column in needed}
         for name, (column, kind) in self._roles.items():
-            start = grid[:, column - 1] + 1 if column else begin
-            length = grid[:, column] - start
+            start = hits[column - 1] + 1
+            length = hits[column] - start
             if column == self._num_columns - 1 and len(start):
-                length -= buffer[grid[:, column] - 1] == _RETURN
+                length -= buffer[hits[column] - 1] == _RETURN
             if kind == "clock":
                 columns[name], good = _clock(buffer, words, start, length)
             elif kind == "letter":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -71,13 +72,14 @@ class Parts:
         if not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as content:
+            # opened here: what numpy opens stays open where the file is damaged
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 record = json.loads(bytes(content["record"]))
             stamp = self._stamp(file)
             if any(record[key] != value for key, value in stamp.items()) or record["file"] != name:
                 return None
             return Part(path, Accounting.from_json(record["accounting"]), tuple(record["days"]))
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None  # damaged: as if it were not there
 
     @staticmethod

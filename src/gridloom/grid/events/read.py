@@ -38,7 +38,7 @@ STANDARD_COLUMNS = (
     "BuyOrderPrice",
 )
 """Columns of files without a header, unless others are said."""
-_BLOCK = 1 << 19
+_BLOCK = 1 << 20
 _ROWS = 1 << 17
 _MOSTLY_READ = 0.7
 
@@ -113,8 +113,7 @@ def _read_parquet(path: Path, roles: Mapping[str, str], reading: Reading) -> Ite
         encoded = [wanted[role] for role in ("side", "code") if role in wanted and _is_text(schema, wanted[role])]
         file = parquet.ParquetFile(path, read_dictionary=encoded)
         for part in file.iter_batches(_ROWS, columns=sorted(set(wanted.values())), use_threads=False):
-            batch = batch_of({role: part.column(name) for role, name in wanted.items()}, reading)
-            yield batch
+            yield batch_of({role: part.column(name) for role, name in wanted.items()}, reading)
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())[:200]})") from None
 
@@ -273,7 +272,8 @@ class _CsvReader:
         if lines.read.all():
             return fast
         others = np.flatnonzero(~lines.read)
-        parts = [buffer[lines.start[line] : lines.stop[line]] for line in others]
+        first, last = lines.ends[0][others] + 1, lines.ends[1][others] + 1
+        parts = [buffer[start:stop] for start, stop in zip(first.tolist(), last.tolist(), strict=True)]
         self._reading = replace(self._reading, kind="clock")
         slow, bad = self._read_text(b"".join(parts))
         if not len(slow.price) + len(bad) == len(others):

@@ -134,7 +134,7 @@ def instants_of_text(texts: "pyarrow.Array", kind: TimeKind, unit: TimeUnit) -> 
     if kind == "number":
         return instants_of_numbers(numbers_of_text(trimmed), unit)
     zoned = compute.match_substring_regex(compute.utf8_slice_codeunits(trimmed, 10), _ZONED)
-    usable = compute.and_(compute.match_substring_regex(trimmed, _DATED), compute.find_substring(trimmed, ":"))
+    usable = compute.and_(compute.match_substring_regex(trimmed, _DATED), compute.match_substring(trimmed, ":"))
     usable = compute.and_(usable, zoned if kind == "utc" else compute.invert(zoned))
     values = compute.if_else(usable, trimmed, "").to_pandas()
     times = pandas.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
