@@ -38,7 +38,10 @@ _LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("+ content beside the slot (alpha 1, slots 0.02)", {"model.alpha": 1.0, "model.slot_init_std": 0.02}),
     ("+ causal transformer", {"model.causal.kind": "transformer"}),
     ("+ slot of the next frame told", {"model.next_slot": True}),
-    ("+ correct the slot's following mean", {"model.output_bias": False, "model.residual": "slot_mean", "model.memory": _MEMORY}),
+    (
+        "+ correct the slot's following mean",
+        {"model.output_bias": False, "model.residual": "slot_mean", "model.memory": _MEMORY},
+    ),
     ("+ frames as deviations from their slot", {"model.normalize": "slot"}),
 )
 _OTHERS: tuple[tuple[str, dict[str, Any]], ...] = (

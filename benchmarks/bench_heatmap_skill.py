@@ -9,10 +9,8 @@ E-mini needs `pip install --no-deps mlfinpy==0.1.2`; without it its part is left
 `--quick` trains a few steps. The usual run takes about 15 CPU minutes.
 """
 
-from importlib.util import find_spec
 from typing import Any
 
-from common import Bench
 from forecasting import ALL_ORIGINS, block_matching, errors, question, shorter, train_forecaster, with_samples
 
 _PIXELS = 2 * 32 * 32
@@ -28,9 +26,12 @@ _NUM_ORIGINS = 120
 def baselines(*, data: str, quick: bool) -> dict[str, Any]:
     """Every baseline, one step ahead on the whole test part."""
     from forecasting import prepared
+
     from gridloom.systems.heatmap.baselines import BASELINES
 
-    config, parts = prepared(_PRESETS[data], {"data.path": data, "model.memory": {}, "model.residual": "last", "model.local": {"width": 0}})
+    config, parts = prepared(
+        _PRESETS[data], {"data.path": data, "model.memory": {}, "model.residual": "last", "model.local": {"width": 0}}
+    )
     task = question(config, parts, leads=(1,), max_origins=32 if quick else ALL_ORIGINS)
     found = {}
     for name, build in BASELINES.items():

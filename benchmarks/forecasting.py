@@ -87,7 +87,10 @@ def errors(task: Any, answers: xr.Dataset) -> dict[str, float]:
     difference = (np.clip(found.values, 0.0, 1.0) - truth.values) ** 2
     axis = truth.dims.index("lead")
     parts = np.moveaxis(difference, axis, 0)
-    return {str(int(lead)): SCALE * float(np.nanmean(part)) for lead, part in zip(task.truth["lead"].values, parts, strict=True)}
+    return {
+        str(int(lead)): SCALE * float(np.nanmean(part))
+        for lead, part in zip(task.truth["lead"].values, parts, strict=True)
+    }
 
 
 class block_matching:  # noqa: N801 - used like a function of the library: an object that predicts

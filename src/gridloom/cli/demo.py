@@ -24,13 +24,14 @@ def run(arguments: Sequence[str]) -> int:
     parsed = tyro.cli(Demo, args=list(arguments), prog="gridloom demo")
     from gridloom.cli.console import console, print_record
     from gridloom.evaluate.compare import verdict
-    from gridloom.evaluate.table import to_rich
+    from gridloom.evaluate.table import to_rich_tables
     from gridloom.workflows.demo import demo
 
     result = demo(parsed.output, quick=parsed.quick)
     out = console()
     for scores in result.scores.values():
-        out.print(to_rich(scores))
+        for table in to_rich_tables(scores):
+            out.print(table)
         out.print(verdict(scores))
     print_record(result.places)
     return 0

@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     parsed = tyro.cli(Evaluate, args=list(arguments), prog="gridloom evaluate")
     from gridloom.cli.console import console
     from gridloom.evaluate.compare import verdict
-    from gridloom.evaluate.table import to_json, to_rich
+    from gridloom.evaluate.table import to_json, to_rich_tables
     from gridloom.workflows.evaluate import evaluate
 
     evaluation = evaluate(parsed.model, parsed.data, split=parsed.split, output=parsed.output)
@@ -40,6 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.write(to_json(evaluation.scores))
         return 0
     out = console()
-    out.print(to_rich(evaluation.scores))
+    for table in to_rich_tables(evaluation.scores):
+        out.print(table)
     out.print(verdict(evaluation.scores))
     return 0

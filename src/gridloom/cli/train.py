@@ -91,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
     system, parsed = _parse(list(arguments))
     from gridloom.cli.console import console
     from gridloom.evaluate.compare import verdict
-    from gridloom.evaluate.table import to_rich
+    from gridloom.evaluate.table import to_rich_tables
     from gridloom.workflows.train import train
 
     result = train(system, parsed.settings, output=parsed.output)
@@ -103,7 +103,8 @@ def run(arguments: Sequence[str]) -> int:
         return 128 + int(getattr(signal, result.stopped_by, signal.SIGTERM))
     if result.scores:  # in the first process alone
         out = console()
-        out.print(to_rich(result.scores))
+        for table in to_rich_tables(result.scores):
+            out.print(table)
         out.print(verdict(result.scores))
         out.print(f"\nartifact  {result.folder / 'artifact'}\nreport    {result.folder / 'report.html'}")
     return 0

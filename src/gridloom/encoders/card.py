@@ -5,6 +5,7 @@ from typing import Any
 
 from gridloom.core.config import dump_yaml
 from gridloom.core.score import Score
+from gridloom.evaluate.table import overview
 
 __all__ = ["render_card"]
 
@@ -46,6 +47,7 @@ def render_card(record: Mapping[str, Any], *, num_parameters: int, scores: Seque
             "```",
             "",
         ]
+    scores = overview(scores)
     if scores:
         data = sorted({f"{score.data}, {score.split} part" for score in scores})
         lines += [f"## Evaluation ({'; '.join(data)})", "", _table(scores), ""]

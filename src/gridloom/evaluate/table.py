@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 else:  # rich is imported where a table is made
     RichTable = Any
 
-__all__ = ["Cell", "Table", "from_json", "pivot", "to_csv", "to_json", "to_markdown", "to_rich"]
+__all__ = [
+    "Cell",
+    "Table",
+    "breakdowns",
+    "from_json",
+    "overview",
+    "pivot",
+    "to_csv",
+    "to_json",
+    "to_markdown",
+    "to_rich",
+    "to_rich_tables",
+]
 
 _HIGHER = {"accuracy", "auc", "correlation", "f1", "iou", "precision", "psnr", "r2", "recall", "skill", "ssim"}
 _LOWER = {"crps", "error", "loss", "mae", "mape", "mse", "nll", "rmse"}
@@ -81,6 +93,25 @@ def pivot(
     )
 
 
+def overview(scores: Sequence[Score]) -> list[Score]:
+    """Scores of everything together, and of variables; without those of single leads or slots (`lead=3`)."""
+    return [score for score in scores if "=" not in score.group]
+
+
+def breakdowns(scores: Sequence[Score]) -> list[tuple[str, list[Score]]]:
+    """Skill by lead, by slot and whatever else groups of the form `lead=3` are made by.
+
+    Returns:
+        For each metric of skill and each kind of group a title, such as `skill vs persistence by lead`, and its scores.
+    """
+    found: dict[str, list[Score]] = {}
+    for score in scores:
+        if "=" in score.group and score.metric.startswith("skill"):
+            kind = score.group.split("=")[0].split()[-1]
+            found.setdefault(f"{score.metric} by {kind}", []).append(score)
+    return list(found.items())
+
+
 def to_markdown(scores: Sequence[Score]) -> str:
     """A table for a README: methods as rows, the best of each column bold, intervals in parentheses."""
     table = pivot(scores)
@@ -120,6 +151,26 @@ def to_rich(scores: Sequence[Score], *, title: str | None = None, most_columns: 
             entries.append(entry)
         rich_table.add_row(*entries)
     return rich_table
+
+
+def to_rich_tables(scores: Sequence[Score]) -> list[RichTable]:
+    """Tables for the terminal: everything together, then skill by lead and slot, methods as columns."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    tables = [to_rich(overview(scores))]
+    for title, part in breakdowns(scores):
+        methods = list(dict.fromkeys(score.method for score in part))
+        values = {(score.group, score.method): score.value for score in part}
+        table = RichTable(title=title, title_justify="left")
+        table.add_column("")
+        for method in methods:
+            table.add_column(Text(method), justify="right")
+        for group in dict.fromkeys(score.group for score in part):
+            row = [values.get((group, method), math.nan) for method in methods]
+            table.add_row(Text(group), *("" if math.isnan(value) else f"{value:.3f}" for value in row))
+        tables.append(table)
+    return tables
 
 
 def to_json(scores: Sequence[Score]) -> str:

@@ -11,7 +11,8 @@ from gridloom.encoders.artifact import load_model
 from gridloom.grid.events.store import to_dense
 from gridloom.grid.read import open_grid
 from gridloom.grid.write import save_grid
-from gridloom.systems.heatmap.forecast import QUANTILES, forecast as forecast_frames
+from gridloom.systems.heatmap.forecast import QUANTILES
+from gridloom.systems.heatmap.forecast import forecast as forecast_frames
 from gridloom.systems.heatmap.predict import HeatmapForecaster
 from gridloom.systems.heatmap.rollout import Feedback
 from gridloom.workflows.fill import forecast as fill_ahead

@@ -15,6 +15,7 @@ from gridloom.core.score import Score
 from gridloom.core.system import System, Trained
 from gridloom.encoders.artifact import load_model
 from gridloom.evaluate.compare import ALL, judge
+from gridloom.evaluate.table import breakdowns, overview
 from gridloom.report.figures import draw_embeddings, draw_loss, draw_neighbors, draw_skill, embed_source
 from gridloom.report.page import Card, Section, render_page, write_page
 from gridloom.train.log import read_metrics
@@ -153,11 +154,14 @@ def _sections(
         text = "Windows of the held-out part. What lies together, the encoder takes for alike."
         sections.append(Section(title="Embeddings", text=text, figures=figures("embeddings", "neighbors")))
     if scores:
+        by_lead = [part for title, part in breakdowns(scores) if title.endswith("by lead")]
         text = (
             "The model beside dumb baselines, on the held-out part. Skill is measured against the best of them; "
             "intervals are 90 %, from a paired bootstrap over contiguous blocks."
         )
-        sections.append(Section(title="Scores", text=text, figures=figures("skill"), tables=[scores]))
+        sections.append(
+            Section(title="Scores", text=text, figures=figures("skill"), tables=[overview(scores), *by_lead])
+        )
     if probes:
         text = (
             "What simple models read of the label from the embedding, beside raw pixels, PCA, an untrained encoder and "

@@ -21,6 +21,7 @@ __all__ = [
 LossKind = Literal["smooth_l1", "bce", "poisson"]
 
 _GROUPS = 8
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class DataConfig:
     """Which heatmaps, and how they are cut into windows and parts."""
 
     path: str = ""
-    """Frames that `gridloom rasterize` wrote, any array of (time, channel, y, x), or a sample (`gridloom data list`)."""
+    """Frames of `gridloom rasterize`, any array of (time, channel, y, x), or a sample (`gridloom data list`)."""
     window: int = 32
     """Frames of a training window; each but the last is a question, the next frame its answer."""
     stride: int = 8
@@ -57,7 +58,13 @@ class DataConfig:
                 f"data.stride and data.max_origins must be at least 1, got {self.stride} and {self.max_origins}"
             )
         if 1 not in self.coarsen or min(self.coarsen) < 1:
-            raise ConfigError(f"data.coarsen must have 1 (the record as it is) and whole numbers, got {list(self.coarsen)}")
+            raise ConfigError(
+                f"data.coarsen must have 1 (the record as it is) and whole numbers, got {list(self.coarsen)}"
+            )
+        if min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > _ROUNDING:
+            raise ConfigError(f"data.fractions must be above 0 and add up to 1, got {list(self.fractions)}")
+        if self.num_samples < 0:
+            raise ConfigError(f"data.num_samples must be 0 or more, got {self.num_samples}")
         if not self.leads or min(self.leads) < 1 or list(self.leads) != sorted(set(self.leads)):
             raise ConfigError(f"data.leads must be rising numbers from 1 up, got {list(self.leads)}")
 

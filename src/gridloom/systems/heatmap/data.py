@@ -55,9 +55,7 @@ def resolve(config: HeatmapConfig) -> HeatmapConfig:
         sizes["num_cells"] = max(1, len(live_cells(record, split_record(record, config).parts["train"][1])))
     else:
         sizes["num_cells"] = height * width
-    return replace(
-        config, model=replace(config.model, **sizes, count_cap=record.count_cap, count_scale=record.scale)
-    )
+    return replace(config, model=replace(config.model, **sizes, count_cap=record.count_cap, count_scale=record.scale))
 
 
 def split_record(record: Record, config: HeatmapConfig) -> Splits:
@@ -116,9 +114,7 @@ def _source(
     return FrameSource(record, starts, data.window, seed=config.seed, remembered=remembered)
 
 
-def _coarse_source(
-    record: Record, config: HeatmapConfig, stop: int, cells: np.ndarray, factor: int
-) -> FrameSource:
+def _coarse_source(record: Record, config: HeatmapConfig, stop: int, cells: np.ndarray, factor: int) -> FrameSource:
     """Windows of the training part with several slots taken together."""
     coarse = coarsen(record, stop, factor)
     remembered = remember(coarse, config, cells, len(coarse)) if config.model.remembers else None
@@ -248,9 +244,13 @@ def check_sizes(record: Record, config: HeatmapConfig) -> None:
     model = config.model
     expected, found = (model.channels, model.height, model.width), record.frames.shape[2:]
     if expected != found:
-        raise DataError(f"input must be (B,T,{','.join(map(str, expected))}), got frames of {'x'.join(map(str, found))}")
+        raise DataError(
+            f"input must be (B,T,{','.join(map(str, expected))}), got frames of {'x'.join(map(str, found))}"
+        )
     if record.num_slots > model.num_slots:
-        raise DataError(f"slot_id out of range: the model knows {model.num_slots} slots, the data have {record.num_slots}")
+        raise DataError(
+            f"slot_id out of range: the model knows {model.num_slots} slots, the data have {record.num_slots}"
+        )
     cap = model.count_cap
     if record.count_cap and cap and (record.count_cap, record.scale) != (cap, model.count_scale):
         raise DataError(

@@ -33,14 +33,13 @@ class HeatmapDecoder(nn.Module):
         self.around = None
         if config.linear:
             self.around = nn.Linear(config.latent_dim, config.channels * config.height * config.width, bias=False)
+            self.gain = nn.Parameter(torch.zeros(()))
 
     def start_at_zero(self) -> None:
         """Begin with logits of 0, so that what they correct is left as it is."""
         nn.init.zeros_(self.out.weight)
         assert self.out.bias is not None
         nn.init.zeros_(self.out.bias)
-        if self.around is not None:
-            nn.init.zeros_(self.around.weight)
 
     def forward(self, z: Float[Tensor, "*leading latent"]) -> Float[Tensor, "*leading channel y x"]:
         """Decode latents to pixels in [0, 1].
@@ -68,5 +67,5 @@ class HeatmapDecoder(nn.Module):
         size = (config.channels, config.height, config.width)
         x = self.out(x)
         if self.around is not None:
-            x = x + self.around(rows).view(-1, *size)
+            x = x + self.gain * self.around(rows).view(-1, *size)
         return x.view(*leading, *size)  # type: ignore[no-any-return]

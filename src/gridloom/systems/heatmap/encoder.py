@@ -19,6 +19,7 @@ FIELD, SLOT = "frames", "slot"
 NUM_GROUPS = 8
 _EPS = 1e-6
 _LEVEL_FLOOR = 1e-4
+_SMALL = 0.1
 
 
 def check_frames(x: Tensor, config: ModelConfig, name: str = "input") -> Float[Tensor, "*leading channel y x"]:
@@ -138,6 +139,8 @@ class HeatmapEncoder(Encoder):
         self.around = None
         if config.linear:
             self.around = nn.Linear(config.channels * config.height * config.width, config.latent_dim, bias=False)
+            nn.init.orthogonal_(self.around.weight)
+            nn.init.constant_(self.projector[-1].weight, _SMALL)  # so that the linear part is legible at first
         self.alpha = nn.Parameter(torch.tensor(float(config.alpha)))
         self.slot_embedding = nn.Embedding(config.num_slots, config.latent_dim)
         if config.slot_init_std != 1.0:

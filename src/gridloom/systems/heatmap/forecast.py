@@ -80,9 +80,7 @@ def forecast(
         range(horizon),
         num_samples=num_samples if num_samples > 1 else 0,
         seed=seed,
-        future=Future(
-            slot=np.append(slot[:horizon], slot[-1:]), session=np.append(ahead.session, ahead.session[-1:])
-        ),
+        future=Future(slot=np.append(slot[:horizon], slot[-1:]), session=np.append(ahead.session, ahead.session[-1:])),
         feedback=feedback,
         prior=_prior(objective, record, forecaster.config),
     )
@@ -94,7 +92,9 @@ def forecast(
         "valid": ("time", ahead.valid),
         "channel": list(record.channels),
     }
-    return _dataset(expected[:, 0], None if samples is None else samples[:, :, 0], record, coords, forecaster, quantiles)
+    return _dataset(
+        expected[:, 0], None if samples is None else samples[:, :, 0], record, coords, forecaster, quantiles
+    )
 
 
 def make_history(

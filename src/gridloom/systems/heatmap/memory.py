@@ -140,7 +140,9 @@ class FrameMemory:
         if len(self._count_rates):
             self._average(self._count_averages, self._count_rates, self._scale.counts(frame), first, happened)
         if len(self._deviation_rates):
-            self._deviation_averages += happened * self._deviation_rates * (deviation[:, None] - self._deviation_averages)
+            self._deviation_averages += (
+                happened * self._deviation_rates * (deviation[:, None] - self._deviation_averages)
+            )
         if len(self._periods):
             self._follow(frame, self._phase(slot), valid)
         self._frames[:, self._time % self._frames.shape[1]] = frame

@@ -47,7 +47,9 @@ class Walk:
     The past of an origin is made of the frames up to it alone.
     """
 
-    def __init__(self, objective: NextFrame, record: Record, config: HeatmapConfig, *, prior: Tensor | None = None) -> None:
+    def __init__(
+        self, objective: NextFrame, record: Record, config: HeatmapConfig, *, prior: Tensor | None = None
+    ) -> None:
         """Begin before the first frame.
 
         Args:
@@ -147,7 +149,12 @@ class HeatmapForecaster:
         positions = wanted["position"].values
         num_samples = self.config.data.num_samples if bool(self.objective.sampler.fitted) else 0
         expected, samples = self.paths(
-            record, positions, steps, num_samples=num_samples, seed=self.config.seed, future=_beyond(record, max(steps) + 1)
+            record,
+            positions,
+            steps,
+            num_samples=num_samples,
+            seed=self.config.seed,
+            future=_beyond(record, max(steps) + 1),
         )
         dims = (SERIES, "origin", "lead", "channel", "y", "x")
         own = SERIES in asked.dims
@@ -204,7 +211,9 @@ class HeatmapForecaster:
         samples = np.empty((num_samples, *shape), dtype=np.float32) if num_samples else None
         generator = torch.Generator().manual_seed(seed)
         done = 0
-        for group, past in Walk(self.objective, record, self.config, prior=prior).stops([int(place) for place in positions]):
+        for group, past in Walk(self.objective, record, self.config, prior=prior).stops(
+            [int(place) for place in positions]
+        ):
             ahead = np.asarray(group)[:, None] + 1 + np.arange(longest)
             slots, sessions = (self._each_series(values[ahead], record.num_series) for values in (slot, session))
             many = past.repeat(num_samples) if num_samples else None

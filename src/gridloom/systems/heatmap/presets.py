@@ -41,7 +41,13 @@ def recommended() -> HeatmapConfig:
         ),
         loss=LossConfig(),
         train=TrainConfig(
-            steps=2000, batch_size=4, learning_rate=3e-4, keep="best", ema_decay=0.995, epsilon=1e-12, validate_windows=32
+            steps=2000,
+            batch_size=4,
+            learning_rate=3e-4,
+            keep="best",
+            ema_decay=0.995,
+            epsilon=1e-12,
+            validate_windows=32,
         ),
     )
 
@@ -88,7 +94,13 @@ def es() -> HeatmapConfig:
     """Minutes of E-mini futures: averages at several rates, in pixels and in counts, also of coarser minutes."""
     return HeatmapConfig(
         data=DataConfig(
-            path="emini", window=17, stride=4, within_session=False, coarsen=(1, 2, 4), leads=(1, 3, 6, 24), num_samples=16
+            path="emini",
+            window=17,
+            stride=4,
+            within_session=False,
+            coarsen=(1, 2, 4),
+            leads=(1, 3, 6, 24),
+            num_samples=16,
         ),
         model=ModelConfig(
             latent_dim=256,

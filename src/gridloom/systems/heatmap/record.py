@@ -158,9 +158,7 @@ def _valid(dataset: xr.Dataset, array: np.ndarray, own: bool) -> np.ndarray:
     return np.ones(array.shape[:2], dtype=bool)
 
 
-def _counts_or_pixels(
-    name: str, values: xr.DataArray, array: np.ndarray, valid: np.ndarray
-) -> tuple[int, np.ndarray]:
+def _counts_or_pixels(name: str, values: xr.DataArray, array: np.ndarray, valid: np.ndarray) -> tuple[int, np.ndarray]:
     happened = valid[:, :, None, None, None]
     if array.dtype.kind in "iu":
         cap = int(values.attrs.get("count_cap", 128))
@@ -216,7 +214,9 @@ def coarsen(record: Record, stop: int, factor: int) -> Record:
     edges = [*session_starts(record.session[:stop]).tolist(), stop]
     firsts = np.concatenate([np.arange(low, high - factor + 1, factor) for low, high in itertools.pairwise(edges)])
     members = firsts[:, None] + np.arange(factor)
-    sums = np.stack([record.frames[series][members].sum(axis=1, dtype=np.uint32) for series in range(record.num_series)])
+    sums = np.stack(
+        [record.frames[series][members].sum(axis=1, dtype=np.uint32) for series in range(record.num_series)]
+    )
     return replace(
         record,
         frames=np.minimum(sums, record.count_cap).astype(record.frames.dtype),

@@ -1,5 +1,6 @@
 """Windows of a record as batches, with what the memory knows at each of their frames."""
 
+import math
 import shutil
 import tempfile
 import weakref
@@ -70,9 +71,7 @@ def remember(record: Record, config: HeatmapConfig, cells: Int64[np.ndarray, " c
     model = config.model
     shape = (record.num_series, len(record), num_features(model.memory), record.frames.shape[2], len(cells))
     found = Remembered(shape, cells)
-    memory = FrameMemory(
-        model, batch=record.num_series, num_cells=len(cells), restart=config.data.within_session
-    )
+    memory = FrameMemory(model, batch=record.num_series, num_cells=len(cells), restart=config.data.within_session)
     valid = torch.from_numpy(record.valid)
     for step in range(len(record)):
         if step == train_stop:
@@ -291,7 +290,8 @@ def base_error(source: FrameSource) -> Float[torch.Tensor, " channel"]:
     total, count = np.zeros(record.frames.shape[2]), 0
     for step in range(first + 1, last):
         happened = record.valid[:, step]
-        frames = record.pixels(time=step)[happened].reshape(int(happened.sum()), len(total), -1)[:, :, known.cells]
+        frames = record.pixels(time=step)[happened]
+        frames = frames.reshape(*frames.shape[:2], math.prod(frames.shape[2:]))[:, :, known.cells]
         error = frames.astype(np.float64) - known.values[happened, step, 0]
         total += (error**2).sum(axis=(0, 2))
         count += len(error) * len(known.cells)

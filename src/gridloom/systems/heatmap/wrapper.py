@@ -91,6 +91,8 @@ class AutoRegWrapper(nn.Module):
             self.causal = build_causal(kind, config.latent_dim)
             self.head = nn.Linear(config.latent_dim, config.latent_dim)
             self.decoder = HeatmapDecoder(config)
+            if config.linear:
+                self._start_linear()
         self.next_slot = None
         if config.next_slot:
             self.next_slot = nn.Embedding(config.num_slots, config.latent_dim)
@@ -105,6 +107,18 @@ class AutoRegWrapper(nn.Module):
         self.local = LocalNetwork(config) if config.local.width else None
         if config.output_bias:
             self.register_buffer("bias", torch.zeros(config.channels, config.height, config.width))
+
+    def _start_linear(self) -> None:
+        """Let the linear way lead straight through at first: what comes in goes out, times a gain that starts at 0."""
+        assert self.head is not None and self.decoder is not None
+        assert self.encoder.around is not None and self.decoder.around is not None
+        nn.init.eye_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        with torch.no_grad():
+            self.decoder.around.weight.copy_(self.encoder.around.weight.T)
+            if isinstance(self.causal, CausalTransformer):
+                nn.init.orthogonal_(self.causal.inputs.weight)
+                self.causal.outputs.weight.copy_(self.causal.inputs.weight.T)
 
     def forward(self, x: Shaped[Tensor, "..."], slot_id: Shaped[Tensor, "..."]) -> AutoRegOutput:
         """Predict each next frame, and compare it with the one that came.
@@ -188,7 +202,11 @@ class AutoRegWrapper(nn.Module):
     def new_memory(self, batch: int, **options: object) -> FrameMemory:
         """A memory without any past, for so many records; options as `FrameMemory` takes them."""
         return FrameMemory(
-            self.config, batch=batch, num_cells=len(self.cells), device=self.cells.device, **options  # type: ignore[arg-type]
+            self.config,
+            batch=batch,
+            num_cells=len(self.cells),
+            device=self.cells.device,
+            **options,  # type: ignore[arg-type]
         )
 
     def _remember(self, frames: Tensor, slots: Tensor, following: Tensor) -> Tensor:
