@@ -3,9 +3,9 @@
 How: flights by the hour, one step ahead, the same split, windows, batches and steps for all, on one thread. First the
 seed's own model at its full size, as it is. Then its topology at the preset's reduced size, so that many can be
 trained, with one switch after the other turned on and left on. Beside the error: what a linear probe reads from a
-frame's latent on held-out time, after what the slot alone says is taken away: the level of activity (its logarithm), and
-where in the frame the events are (center along both axes); and how alike latents of different frames of one slot are
-(cosine), beside frames of different slots.
+frame's latent on held-out time, after what the slot alone says is taken away: the level of activity (its logarithm),
+and where in the frame the events are (center along both axes); and how alike latents of different frames of one slot
+are (cosine), beside frames of different slots.
 `--quick` trains a few steps. The usual run takes about 13 CPU minutes.
 """
 

@@ -45,7 +45,7 @@ def baselines(*, data: str, quick: bool) -> dict[str, Any]:
 
 def model(*, data: str, settings: dict[str, Any], quick: bool, leads: list[int]) -> dict[str, Any]:
     """Train, and ask for the next frame of the whole test part; then for several leads."""
-    from gridloom.evaluate.forecast import score_forecast
+    from gridloom.evaluate.forecast import forecast_scores
     from gridloom.systems.heatmap.baselines import BASELINES
     from gridloom.systems.heatmap.predict import HeatmapForecaster
 
@@ -68,6 +68,6 @@ def model(*, data: str, settings: dict[str, Any], quick: bool, leads: list[int])
     predictions["heatmap"] = forecaster.predict(task.given, task.wanted)
     result["errors"] = {name: errors(task, answers) for name, answers in predictions.items()}
     result["scores"] = [
-        vars(score) for score in score_forecast(task, predictions, config.seed) if score.method == "heatmap"
+        vars(score) for score in forecast_scores(task, predictions, config.seed) if score.method == "heatmap"
     ]
     return result

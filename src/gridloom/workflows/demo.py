@@ -1,4 +1,4 @@
-"""demo: the whole way on real data: an encoder of the relief, an energy that finds summits, gaps of the sea filled."""
+"""demo: the whole way on real data: the relief encoded, summits found, gaps of the sea filled, flights forecast."""
 
 import logging
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from gridloom.workflows.encode import encode
 from gridloom.workflows.extract import extract
 from gridloom.workflows.figures import figures
 from gridloom.workflows.fill import fill
+from gridloom.workflows.forecast import forecast
 from gridloom.workflows.locate import locate
 from gridloom.workflows.report import report
 from gridloom.workflows.search import search
@@ -29,6 +30,9 @@ _HIMALAYA = {"lat": 30.0, "lon": 86.0}
 _SUMMIT_STEPS, _SUMMIT_QUICK_STEPS = 400, 20
 _SEA = "coads"
 _SEA_QUICK_STEPS = 10
+_FLIGHTS = "flights"
+_FLIGHTS_STEPS, _FLIGHTS_QUICK_STEPS = 300, 6
+_HOURS, _PATHS, _QUICK_PATHS = 24, 50, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +49,10 @@ class DemoResult:
 
 
 def demo(output: Path | str, *, quick: bool = False) -> DemoResult:
-    """Train on the relief of the Earth and the temperature of the sea; evaluate and report.
+    """Train on the relief of the Earth, the temperature of the sea and a year of flights; evaluate and report.
 
     An encoder of the globe is trained, extracted and searched; another model finds summits; a third fills the months of
-    the sea surface, of which half was never measured.
+    the sea surface, of which half was never measured; a fourth forecasts flights.
 
     Args:
         output: Folder for everything. Called again, it goes on where it was.
@@ -60,9 +64,15 @@ def demo(output: Path | str, *, quick: bool = False) -> DemoResult:
     semantic, places = _encode_globe(output, quick)
     energy, others = _find_summits(output / "summits", quick)
     crossmae, filled = _fill_sea(output / "sea", quick)
+    heatmap, ahead = _forecast_flights(output / "flights", quick)
     return DemoResult(
-        scores={"semantic": semantic.scores, "energy": energy.scores, "crossmae": crossmae.scores},
-        places={**places, **others, **filled},
+        scores={
+            "semantic": semantic.scores,
+            "energy": energy.scores,
+            "crossmae": crossmae.scores,
+            "heatmap": heatmap.scores,
+        },
+        places={**places, **others, **filled, **ahead},
     )
 
 
@@ -124,6 +134,28 @@ def _fill_sea(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]:
     fill(_SEA, run, output=filled, replace=True)
     page = report(run, figures=output / "figures")
     return result, {"filled sea": str(filled), "report of the fill": str(page), "its figures": str(output / "figures")}
+
+
+def _forecast_flights(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]:
+    system = get_system("heatmap")
+    config = configure(system, preset="flights")
+    steps = _FLIGHTS_QUICK_STEPS if quick else _FLIGHTS_STEPS
+    short = replace(config.train, steps=steps, validate_every=steps, validate_windows=8 if quick else 64)
+    config = replace(config, train=short)
+    if quick:
+        config = replace(config, data=replace(config.data, max_origins=6, num_samples=2))
+    _LOGGER.info("train: to forecast flights from New York by the hour, %d steps", steps)
+    run = output / "run"
+    result = _train(system, config, run)
+    _LOGGER.info("forecast: the first day of 2014, hour by hour, with sample paths")
+    ahead = output / "new-year.nc"
+    forecast(_FLIGHTS, run, _HOURS, num_samples=_QUICK_PATHS if quick else _PATHS, output=ahead, replace=True)
+    page = report(run, figures=output / "figures")
+    return result, {
+        "forecast flights": str(ahead),
+        "report of the forecast": str(page),
+        "strips and films": str(output / "figures"),
+    }
 
 
 def _train(system: System, config: Any, run: Path) -> RunResult:
