@@ -20,7 +20,7 @@ __all__ = ["REFERENCES", "forecast_scores", "frame_errors"]
 REFERENCES = ("persistence", "slot mean")
 """Methods that skill is measured against, of those that are there."""
 
-_CHUNK = 256  # origins at a time
+_CHUNK = 16  # origins at a time
 _LEAST_SIZE = 7  # of a picture, for similarity
 
 

@@ -32,16 +32,14 @@ def ssim(
     Raises:
         DataError: Pictures smaller than a window.
     """
-    from scipy.ndimage import uniform_filter
-
     if min(first.shape[-2:]) < _WINDOW:
         raise DataError(f"ssim: expected pictures of at least 7 x 7, got {first.shape[-2]} x {first.shape[-1]}")
     a, b = (np.asarray(frames, dtype=np.float64) for frames in (first, second))
 
+    down, across = (_windows(size) for size in first.shape[-2:])
+
     def mean(values: np.ndarray) -> np.ndarray:
-        size = (1,) * (values.ndim - 2) + (_WINDOW, _WINDOW)
-        margin = _WINDOW // 2
-        return np.asarray(uniform_filter(values, size)[..., margin:-margin, margin:-margin])
+        return np.asarray(down @ values @ across.T)
 
     mean_a, mean_b = mean(a), mean(b)
     unbiased = _WINDOW**2 / (_WINDOW**2 - 1)
@@ -51,3 +49,9 @@ def ssim(
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     structure = (2 * covariance + c2) / (var_a + var_b + c2)
     return np.asarray((luminance * structure).mean(axis=(-2, -1)))
+
+
+def _windows(size: int) -> Float64[np.ndarray, "window size"]:
+    """Weights of the cells in each window along an axis."""
+    offset = np.arange(size) - np.arange(size - _WINDOW + 1)[:, None]
+    return np.asarray(((offset >= 0) & (offset < _WINDOW)) / _WINDOW)
