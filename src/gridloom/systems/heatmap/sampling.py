@@ -8,7 +8,7 @@ frame, which follows itself from frame to frame: markets and airports are busy a
 import math
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from gridloom.systems.heatmap.config import HeatmapConfig
@@ -90,9 +90,10 @@ class Sampler(nn.Module):
         bins = torch.bucketize(expected, self.edges[channel].contiguous())
         counts = torch.bincount(bins * (self.top + 1) + levels, minlength=NUM_BINS * (self.top + 1)).double()
         counts = counts.view(NUM_BINS, self.top + 1)
-        # A bin that few cells fell into leans on those beside it.
+        # A bin that few cells fell into leans on those beside it; one that none did, on the next one below.
         shrunk = counts + _PRIOR_CELLS * _smooth(counts)
-        shrunk[shrunk.sum(1) == 0, 0] = 1.0
+        shrunk = shrunk[_nearest_known(shrunk.sum(1) > 0)]
+        shrunk[shrunk.sum(1) == 0, 0] = 1.0  # there were no cells at all
         cumulative = (shrunk / shrunk.sum(1, keepdim=True)).cumsum(1)
         middle = (torch.arange(_NUM_QUANTILES, dtype=torch.float64) + 0.5) / _NUM_QUANTILES
         found = torch.searchsorted(cumulative.contiguous(), middle.expand(NUM_BINS, -1).contiguous())
@@ -167,3 +168,10 @@ def _smooth(counts: Tensor) -> Tensor:
     padded = torch.cat([counts[:1], counts, counts[-1:]])
     around = padded[:-2] + padded[1:-1] + padded[2:]
     return around / around.sum(1, keepdim=True).clamp(min=1.0)
+
+
+def _nearest_known(known: Bool[Tensor, " bin"]) -> Int64[Tensor, " bin"]:
+    """For each bin itself, if cells fell into it or beside it; else the next one below, or the first one above."""
+    numbers = torch.arange(len(known))
+    below = torch.where(known, numbers, -1).cummax(0).values
+    return torch.where(below >= 0, below, known.int().argmax())
