@@ -47,7 +47,7 @@ class Sampler(nn.Module):
         self.scale = config.model.scale if config.model.count_cap else PixelScale(cap=_PIXEL_LEVELS - 1, kind="linear")
         channels = config.model.channels
         self.register_buffer("edges", torch.ones(channels, NUM_BINS - 1))
-        self.register_buffer("quantiles", torch.zeros(channels, NUM_BINS, _NUM_QUANTILES, dtype=torch.int16))
+        self.register_buffer("quantiles", torch.zeros(channels, NUM_BINS, _NUM_QUANTILES, dtype=torch.int32))
         self.register_buffer("factor", torch.zeros(()))
         self.register_buffer("persistence", torch.zeros(()))
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
@@ -97,7 +97,7 @@ class Sampler(nn.Module):
         cumulative = (shrunk / shrunk.sum(1, keepdim=True)).cumsum(1)
         middle = (torch.arange(_NUM_QUANTILES, dtype=torch.float64) + 0.5) / _NUM_QUANTILES
         found = torch.searchsorted(cumulative.contiguous(), middle.expand(NUM_BINS, -1).contiguous())
-        self.quantiles[channel] = found.clamp(max=self.top).to(torch.int16)
+        self.quantiles[channel] = found.clamp(max=self.top).to(torch.int32)
 
     def _fit_factor(self, expected: Tensor, truth: Tensor, generator: torch.Generator) -> None:
         """Choose the factor so that totals of drawn frames spread as the totals that came do."""
