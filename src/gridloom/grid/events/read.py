@@ -161,8 +161,8 @@ def _read_csv(path: Path, roles: Mapping[str, str], reading: Reading, names: tup
                 if reader is None:
                     head = _head(path, bytes(buffer[: buffer.find(b"\n") + 1]), roles, names)
                     reader = _CsvReader(path, head, roles, reading)
-                    # What stands in the place of the header must not look like a row.
-                    buffer[: head.size] = b"\n" * head.size
+                    size -= head.size
+                    buffer[:size] = buffer[head.size : head.size + size]
                 yield from reader.read(buffer, size)
         except (EOFError, gzip.BadGzipFile, OSError) as error:
             if path.suffix != ".gz":
@@ -210,6 +210,8 @@ class _CsvReader:
 
     def read(self, buffer: bytearray, size: int) -> Iterator[Batch]:
         """Yield the rows of a block."""
+        if not size:
+            return
         lines = self._scanner.scan(buffer, size) if self._scanner is not None else None
         if lines is None or np.count_nonzero(lines.read) < _MOSTLY_READ * lines.num_lines:
             batch, _ = self._read_text(bytes(buffer[:size]))
