@@ -140,7 +140,9 @@ class HeatmapEncoder(Encoder):
         if config.linear:
             self.around = nn.Linear(config.channels * config.height * config.width, config.latent_dim, bias=False)
             nn.init.orthogonal_(self.around.weight)
-            nn.init.constant_(self.projector[-1].weight, _SMALL)  # so that the linear part is legible at first
+            last = self.projector[-1]
+            assert isinstance(last, nn.LayerNorm)
+            nn.init.constant_(last.weight, _SMALL)  # so that the linear part is legible at first
         self.alpha = nn.Parameter(torch.tensor(float(config.alpha)))
         self.slot_embedding = nn.Embedding(config.num_slots, config.latent_dim)
         if config.slot_init_std != 1.0:
@@ -191,7 +193,7 @@ class HeatmapEncoder(Encoder):
             assert mean is not None and std is not None
             # logarithms: the level of activity spans decades
             level = torch.cat([mean.flatten(1), std.flatten(1)], dim=1)
-            features = torch.cat([features, torch.log(level + _LEVEL_FLOOR)], dim=1)
+            features = torch.cat([features, torch.log(level.clamp(min=0.0) + _LEVEL_FLOOR)], dim=1)
         latent = self.projector(features)
         if self.around is not None:
             latent = latent + self.around(x.flatten(1))
