@@ -6,6 +6,7 @@ from gridloom.systems.heatmap.calibrate import calibrate
 from gridloom.systems.heatmap.config import HeatmapConfig
 from gridloom.systems.heatmap.data import encode_source, prepare, resolve
 from gridloom.systems.heatmap.encoder import HeatmapEncoder
+from gridloom.systems.heatmap.figures import FIGURES
 from gridloom.systems.heatmap.initialize import initialize
 from gridloom.systems.heatmap.objective import NextFrame
 from gridloom.systems.heatmap.predict import HeatmapForecaster
@@ -35,4 +36,5 @@ SYSTEM: System[HeatmapConfig] = System(
     predictor=HeatmapForecaster,
     baselines=BASELINES,
     score=score,
+    figures=FIGURES,
 )

@@ -1,0 +1,1 @@
+"""Pictures of the heatmap system, from arrays alone."""
