@@ -23,6 +23,8 @@ def flights():
 
 @pytest.fixture(scope="module")
 def emini():
+    if util.find_spec("mlfinpy") is None:
+        pytest.skip("pip install --no-deps mlfinpy==0.1.2")
     return {name: open_sample(name) for name in ("emini", "emini-spec")}
 
 
