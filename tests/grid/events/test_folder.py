@@ -21,7 +21,7 @@ from gridloom.grid.events.trades_config import TradesConfig
 
 @pytest.fixture(scope="module")
 def days() -> TradeDays:
-    return trade_days(3, 3, seed=2, trades_per_day=400, bad_share=0.05, halted_share=0.2)
+    return trade_days(3, 2, seed=2, trades_per_day=300, bad_share=0.05, halted_share=0.2)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_frames_hold_what_the_files_hold(trades: Path, days: TradeDays) -> None:
     frames = open_frames(trades.parent / "frames.zarr")
     xr.testing.assert_equal(frames.load(), result.frames)
     assert frames["counts"].dims == ("series", "time", "channel", "y", "x")
-    assert frames.sizes["time"] == 3 * 239
+    assert frames.sizes["time"] == 2 * 239
     dates = sorted({date for _, date, _ in days.closes.itertuples(index=False)})
     files = {(path.stem, path.parent.name): path for path in trades.rglob("*.csv")}
     halts = Counter((code, date) for code, date, _, _ in days.halts.itertuples(index=False))

@@ -42,7 +42,7 @@ def slots(result: FileResult) -> list[int]:
 
 
 def test_a_file_with_bad_rows_equals_the_slow_reference_row_by_row(tmp_path: Path) -> None:
-    days = trade_days(4, 2, seed=5, trades_per_day=1500, bad_share=0.05, halted_share=0.0)
+    days = trade_days(4, 1, seed=5, trades_per_day=1500, bad_share=0.05, halted_share=0.0)
     closes = {(code, day_number(date)): close for code, date, close in days.closes.itertuples(index=False)}
     ledger = days.ledger().set_index(["code", "date"])
     for path in write_trade_days(days, tmp_path):
