@@ -28,8 +28,8 @@ _MOST_BINS = 48
 _FAN_SAMPLES = 100
 _STRIP = {True: (3, 8), False: (4, 10)}
 """Frames seen and all frames of a strip, of wide and of other frames."""
-_CYCLES, _SLOTS, _DAY_FRAMES = 8, 24, 240
-"""Of the latents that are compared: frames of a slot, slots; and most frames of the day that is drawn."""
+_CYCLES, _COMPARED, _DAY_FRAMES = 8, 192, 240
+"""Of the latents that are compared: most frames of a slot, and all frames; and most frames of the day that is drawn."""
 _ENCODE_AT_ONCE = 64
 _STILLS = 6
 _DAY_MINUTES = 24 * 60
@@ -342,7 +342,8 @@ def _same_slots(record: Record, positions: np.ndarray) -> np.ndarray:
     often = slot[count > 1]
     if len(often) < 2:
         return np.empty(0, dtype=np.int64)
-    some = often[np.unique(np.linspace(0, len(often) - 1, _SLOTS).round().astype(int))]
+    num_slots = _COMPARED // int(min(count.max(), _CYCLES))
+    some = often[np.unique(np.linspace(0, len(often) - 1, num_slots).round().astype(int))]
     found = [positions[record.slot[positions] == one] for one in some]
     thinned = [at[np.unique(np.linspace(0, len(at) - 1, _CYCLES).round().astype(int))] for at in found]
     return np.concatenate(thinned)

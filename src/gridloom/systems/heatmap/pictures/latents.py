@@ -10,7 +10,7 @@ from gridloom.viz.style import COLORS, FULL_CM, figure, style
 
 __all__ = ["draw_latents"]
 
-_BINS = 60
+_BINS = 40
 
 
 def draw_latents(
