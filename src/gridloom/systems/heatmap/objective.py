@@ -35,6 +35,7 @@ class NextFrame(Objective):
         self.config = config
         self.model = AutoRegWrapper(config.model)
         self.sampler = Sampler(config)
+        self.may_skip_parameters = not config.model.decode  # then nothing is encoded
 
     @property
     def encoder(self) -> HeatmapEncoder:
