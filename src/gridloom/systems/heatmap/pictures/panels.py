@@ -22,7 +22,7 @@ __all__ = ["PanelRow", "Table", "draw_table", "to_gif"]
 
 _CHARACTER_CM, _RIGHT_CM, _GAP_CM, _BLOCK_GAP_CM = 0.14, 0.1, 0.1, 0.35
 _TITLE_CM, _LINE_CM, _NOTE_CM = 0.12, 0.34, 0.34
-_FOOT_CM, _BAR_CM, _BAR_FOOT_CM = 0.95, 0.2, 0.85
+_FOOT_CM, _NAME_CM, _BAR_CM, _BAR_FOOT_CM = 0.62, 0.33, 0.2, 0.85
 _TICKS_CM, _TICKS_AND_NAME_CM = 0.68, 0.98
 _SMALL = 6.5
 _FILM_DPI = 120
@@ -146,7 +146,7 @@ class _Places:
             below += _NOTE_CM * bool(row.notes) + (_BLOCK_GAP_CM if row.apart and number else 0.0)
             offsets.append(below)
             below += down + _GAP_CM
-        height = below - _GAP_CM + _FOOT_CM + _BAR_CM + _BAR_FOOT_CM
+        height = below - _GAP_CM + _FOOT_CM + _NAME_CM * bool(look.x.label) + _BAR_CM + _BAR_FOOT_CM
         per_block = columns // blocks
         lefts = tuple(
             left + i * (across + _GAP_CM) + (i // per_block) * (_BLOCK_GAP_CM - _GAP_CM) for i in range(columns)
