@@ -205,4 +205,4 @@ def test_the_clock_is_that_of_the_exchange():
     hours = dataset.assign_coords(time=dataset["time"].values[0] + np.timedelta64(1, "h") * np.arange(12))
     assert Clock(read_record(hours)).step == "1 h"
     unnamed = Clock(read_record(xr.Dataset({"counts": dataset["counts"].drop_vars("time")})))
-    assert (unnamed.step, unnamed.date(3), unnamed.slot_ticks()[2]) == ("slot", "", "slot")
+    assert (unnamed.step, unnamed.date(3), unnamed.slot_ticks()[2]) == ("1 slot", "", "slot")

@@ -53,10 +53,10 @@ class Clock:
 
     @property
     def step(self) -> str:
-        """The same for people: `1 h`, `5 min`, or `slot`."""
+        """The same for people: `1 h`, `5 min`, or `1 slot`."""
         minutes = self.step_minutes
         if not np.isfinite(minutes):
-            return "slot"
+            return "1 slot"
         return f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes:g} min"
 
     def slot_ticks(self) -> tuple[list[int], list[str], str]:

@@ -54,7 +54,7 @@ def draw_skill(
             axes.set_ylim(bottom=min(max(lowest, _LOWEST_SKILL) - 0.05, 0.0))
             axes.set_xlim(-0.5, len(leads) - 0.5)
             axes.set_xticks(range(len(leads)), list(leads))
-            axes.set_xlabel(f"lead [slots of {step}]" if step != "slot" else "lead [slots]")
+            axes.set_xlabel(f"lead [slots of {step}]" if step != "1 slot" else "lead [slots]")
             axes.set_ylabel(f"skill against {reference}")
             axes.grid(axis="y")
         told: dict[str, Any] = {}
