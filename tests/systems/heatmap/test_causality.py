@@ -112,13 +112,15 @@ def test_a_window_without_any_frame_that_happened_weighs_nothing() -> None:
     assert all(p.grad is None or not p.grad.any() for p in objective.parameters())
 
 
-@pytest.mark.parametrize("kind", ["transformer", "whole", "local"])
-@pytest.mark.parametrize("loss", ["smooth_l1", "bce", "poisson"])
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [("transformer", "smooth_l1"), ("transformer", "bce"), ("whole", "smooth_l1"), ("local", "poisson")],
+)
 def test_garbage_in_halted_slots_changes_no_loss_to_the_bit(kind: str, loss: str) -> None:
     whole = config(data={"window": 6, "within_session": True}, model=KINDS[kind], loss=LossConfig(kind=loss))
     torch.manual_seed(0)
     objective, answers = jitter(NextFrame(whole)), []
-    clean = frames_dataset(halted=0.3, sessions=6)
+    clean = frames_dataset(halted=0.3, sessions=4)
     with inference():
         for dataset in (clean, spoil(clean)):
             source = make_source(read_record(dataset), whole)
@@ -188,7 +190,7 @@ def naive(model: AutoRegWrapper, x: Tensor, first: int, steps: int) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("context", [1, 3, 4, 11])
+@pytest.mark.parametrize("context", [1, 4, 11])
 def test_going_on_from_a_cache_is_encoding_the_whole_history_anew(kind: str, context: int) -> None:
     model, x, steps = small_model(**KINDS[kind]), pixels(2, context, 2, SIZE, SIZE), 7
     slots = slots_of(2, context + steps, first=2)
@@ -255,8 +257,7 @@ def forecaster(found: Record, kind: str, *, num_samples: int = 0, window: int = 
     return HeatmapForecaster(Trained(config=whole, objective=objective, normalizer={}))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("series", [0, 2])
+@pytest.mark.parametrize(("kind", "series"), [*((kind, 0) for kind in KINDS), ("whole", 2)])
 def test_an_answer_knows_nothing_after_its_origin(kind: str, series: int) -> None:
     found = record(sessions=10, series=series, halted=0.1)
     task = forecast_task(found, (36, 60), leads=(1, 2, 4), max_origins=9, within_session=False, name="x", split="test")

@@ -75,7 +75,7 @@ LOSSES = {
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    dataset = frames_dataset(sessions=15, halted=0.05)
+    dataset = frames_dataset(sessions=10, halted=0.05)
     dataset["counts"][:, :, 0, :3] = 0  # cells where nothing ever happens
     return save(dataset, tmp_path_factory.mktemp("frames"))
 
@@ -107,10 +107,8 @@ def test_every_switch_trains_two_steps(switch: str, path: str) -> None:
         optimizer.step()
     assert losses[2] != losses[0]
     idle = [name for name, parameter in objective.named_parameters() if parameter.grad is None]
-    if switch == "local alone":
-        assert all(name.startswith("model.encoder.") for name in idle)
-    else:
-        assert not idle
+    assert all(name.startswith("model.encoder.") for name in idle)
+    assert bool(idle) == (switch == "local alone") == objective.may_skip_parameters, "ranks look for those without use"
 
 
 @pytest.mark.parametrize("name", PRESETS)
