@@ -190,7 +190,7 @@ def naive(model: AutoRegWrapper, x: Tensor, first: int, steps: int) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("context", [1, 4, 11])
+@pytest.mark.parametrize("context", [1, 11])
 def test_going_on_from_a_cache_is_encoding_the_whole_history_anew(kind: str, context: int) -> None:
     model, x, steps = small_model(**KINDS[kind]), pixels(2, context, 2, SIZE, SIZE), 7
     slots = slots_of(2, context + steps, first=2)
@@ -204,7 +204,7 @@ def test_going_on_from_a_cache_is_encoding_the_whole_history_anew(kind: str, con
     assert (found[:, 1:] - found[:, :-1]).abs().max() > 1e-4, "it moves"
 
 
-@pytest.mark.parametrize("context", [2, 9])
+@pytest.mark.parametrize("context", [9])
 @pytest.mark.parametrize("kind", ["placeholder", "transformer", "whole"])
 def test_latents_that_are_fed_back_go_on_as_the_whole_pass_over_them(kind: str, context: int) -> None:
     model, x, steps = small_model(**KINDS[kind]), pixels(2, context, 2, SIZE, SIZE), 6

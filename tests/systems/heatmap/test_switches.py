@@ -1,6 +1,7 @@
 """Every switch builds, trains, and does what its name says."""
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from gridloom.core.contracts import Prepared
 from gridloom.core.errors import ConfigError
 from gridloom.systems.heatmap import HeatmapEncoder, ModelConfig
 from gridloom.systems.heatmap.config import (
@@ -80,10 +82,18 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save(dataset, tmp_path_factory.mktemp("frames"))
 
 
-def started(whole: HeatmapConfig) -> tuple[NextFrame, HeatmapConfig, object]:
+@lru_cache
+def prepared_once(path: str, residual: str, memory: MemoryConfig, within_session: bool) -> Prepared:
+    """Data depend on these alone."""
+    model = {"residual": residual, "memory": memory}
+    return prepare(config(path, model=model, data={"within_session": within_session}))
+
+
+def started(whole: HeatmapConfig) -> tuple[NextFrame, HeatmapConfig, Prepared]:
     """An objective as a run begins with it."""
     whole = resolve(whole)
-    prepared = prepare(whole)
+    model = whole.model
+    prepared = prepared_once(whole.data.path, model.residual, model.memory, whole.data.within_session)
     torch.manual_seed(0)
     objective = NextFrame(whole)
     initialize(objective, whole, prepared)
