@@ -45,7 +45,7 @@ def whole_model(path: str) -> HeatmapConfig:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save(frames_dataset(sessions=20, series=2, halted=0.1), tmp_path_factory.mktemp("frames"))
+    return save(frames_dataset(sessions=12, series=2, halted=0.1), tmp_path_factory.mktemp("frames"))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_the_encoder_alone_gives_the_same_embeddings(run: Path, path: str, tmp_p
     assert extract_encoder(run, tmp_path / "encoder", verify=True).verified
     from_run, alone = (SemanticEncoder.from_pretrained(folder) for folder in (run, tmp_path / "encoder"))
     embeddings = alone.encode_dataset(path, batch_size=50)
-    assert embeddings.dims == ("series", "time", "feature") and embeddings.shape == (2, 120, 16)
+    assert embeddings.dims == ("series", "time", "feature") and embeddings.shape == (2, 72, 16)
     assert alone.latent_dim == 16
     np.testing.assert_array_equal(embeddings, from_run.encode_dataset(path, batch_size=50))
     found = open_record(path)
