@@ -11,6 +11,7 @@ from gridloom.encoders.artifact import load_model
 from gridloom.grid.events.store import to_dense
 from gridloom.grid.read import open_grid
 from gridloom.grid.write import save_grid
+from gridloom.systems.heatmap.fast import Precision
 from gridloom.systems.heatmap.forecast import QUANTILES
 from gridloom.systems.heatmap.forecast import forecast as forecast_frames
 from gridloom.systems.heatmap.predict import HeatmapForecaster
@@ -20,7 +21,7 @@ from gridloom.workflows.fill import forecast as fill_ahead
 __all__ = ["forecast"]
 
 
-def forecast(
+def forecast(  # noqa: PLR0913 - each says one thing about a forecast
     data: str | Path | xr.Dataset | np.ndarray | Tensor,
     model: Path | str,
     horizon: int,
@@ -30,6 +31,7 @@ def forecast(
     feedback: Feedback = "frames",
     quantiles: tuple[float, ...] = QUANTILES,
     seed: int = 0,
+    precision: Precision = "fp32",
     output: Path | str | None = None,
     replace: bool = False,
 ) -> xr.Dataset:
@@ -44,6 +46,7 @@ def forecast(
         feedback: What the next step of a heatmap model is told: `frames` or `latents`.
         quantiles: Quantiles of the paths' totals.
         seed: Of the sample paths.
+        precision: `bf16` is faster where the processor computes in it; see `HeatmapForecaster`.
         output: `.nc` or `.zarr`; None writes nothing.
         replace: Overwrite an existing output.
 
@@ -66,7 +69,7 @@ def forecast(
         )
     history = data if isinstance(data, np.ndarray | Tensor) else to_dense(open_grid(data))
     found = forecast_frames(
-        HeatmapForecaster(trained),
+        HeatmapForecaster(trained, precision=precision),
         history,
         slot_ids,
         horizon,

@@ -72,9 +72,7 @@ def slots_ahead(
     )
 
 
-def _by_calendar(
-    steps: int, time: np.ndarray, slot: np.ndarray, session: np.ndarray, text: str
-) -> SlotsAhead | None:
+def _by_calendar(steps: int, time: np.ndarray, slot: np.ndarray, session: np.ndarray, text: str) -> SlotsAhead | None:
     """Follow a calendar; None if the record's last frame is not one of its slots."""
     try:
         calendar = Calendar.from_json(text)

@@ -23,7 +23,7 @@ def _adaptive(config: HeatmapConfig, history: xr.Dataset) -> Predictor | None:
 
 
 def _seasonal(config: HeatmapConfig, history: xr.Dataset) -> Predictor | None:
-    return SeasonalNaive(config.model.num_slots) if _goes_round(history) else None
+    return SeasonalNaive(_seasons(config)) if _goes_round(history) else None
 
 
 def _slot_mean(config: HeatmapConfig, history: xr.Dataset) -> Predictor:
@@ -31,8 +31,16 @@ def _slot_mean(config: HeatmapConfig, history: xr.Dataset) -> Predictor:
 
 
 def _ridge(config: HeatmapConfig, history: xr.Dataset) -> Predictor:
-    slot = SLOT if _goes_round(history) else ""
-    return RidgeForecast(history, RidgeConfig(slot=slot, restart=config.data.within_session))
+    restart = config.data.within_session
+    if not _goes_round(history):
+        return RidgeForecast(history, RidgeConfig(slot="", restart=restart))
+    return RidgeForecast(history, RidgeConfig(seasons=_seasons(config), restart=restart))
+
+
+def _seasons(config: HeatmapConfig) -> tuple[int, ...]:
+    """Periods that the model remembers too; the cycle of the slots where it remembers none."""
+    periods = dict.fromkeys(period for period, _ in config.model.memory.seasonal)
+    return tuple(periods) or (config.model.num_slots,)
 
 
 def _goes_round(history: xr.Dataset) -> bool:

@@ -1,7 +1,7 @@
 """The same model arranged for inference: the decoder's up-sampling without waste, weights cast once."""
 
 import copy
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from gridloom.systems.heatmap.wrapper import AutoRegWrapper
 
 __all__ = ["FastBackbone", "FastDecoder", "FastLinear", "fast_decoder", "fast_model"]
 
+Precision = Literal["fp32", "bf16"]
 Model = TypeVar("Model", bound=nn.Module)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -193,6 +194,10 @@ class FastDecoder(nn.Module):
         assert decoder.out.bias is not None
         self.register_buffer("weight", decoder.out.weight.detach().flatten(1).to(dtype, copy=True))
         self.register_buffer("bias", decoder.out.bias.detach().float()[:, None].clone())
+        self.around = None
+        if decoder.around is not None:
+            weight = decoder.gain.detach() * decoder.around.weight.detach()
+            self.around = FastLinear(_linear(weight, torch.zeros(len(weight), device=weight.device)), dtype)
         self.eval()
 
     def forward(self, z: Float[Tensor, "*leading latent"]) -> Float[Tensor, "*leading channel y x"]:
@@ -213,6 +218,8 @@ class FastDecoder(nn.Module):
         x = x.view(-1, *config.coarse, config.widths[-1]).permute(0, 3, 1, 2)
         x = self.stages(x).permute(0, 2, 3, 1).flatten(1, 2)
         logits = torch.matmul(self.weight, x.transpose(1, 2)).float().add_(self.bias)
+        if self.around is not None:
+            logits = logits + self.around(z.reshape(-1, size)).view_as(logits)
         return logits.view(*z.shape[:-1], config.channels, config.height, config.width)
 
 
@@ -269,13 +276,14 @@ def _fold(model: AutoRegWrapper, dtype: torch.dtype) -> dict[int, nn.Module]:
     These are three linear layers and a sum with the slot's embedding. Latents are wide and the transformer's state is
     not, so that the product has a tenth of the weights. The copy's causal part says its state, with room for the slot;
     the embedding puts a one there; the decoder's first layer takes both, and so does the causal part's for latents that
-    are fed back. Nothing is folded where a state is not smaller than a latent.
+    are fed back. Nothing is folded where a state is not smaller than a latent, nor where the decoder has a linear way
+    around, which takes latents too.
 
     Returns:
         What takes the place of which module.
     """
     causal, head, decoder = model.causal, model.head, model.decoder
-    if not isinstance(causal, CausalTransformer) or head is None or decoder is None:
+    if not isinstance(causal, CausalTransformer) or head is None or decoder is None or decoder.around is not None:
         return {}
     num_slots = 0 if model.next_slot is None else model.next_slot.num_embeddings
     state = causal.dim + num_slots

@@ -17,7 +17,7 @@ _EMBEDDING_STD = 0.1
 
 
 class LocalNetwork(nn.Module):
-    """Convolutions over what is remembered, with embeddings of the cell and of the slot to predict, beside a linear way.
+    """Convolutions over what is remembered, with embeddings of cell and slot, beside a linear way.
 
     Their last layers start at zero: an untrained network leaves the base as it is.
 

@@ -8,7 +8,6 @@ from gridloom.systems.heatmap.config import (
     DataConfig,
     HeatmapConfig,
     LocalConfig,
-    LossConfig,
     MemoryConfig,
     ModelConfig,
 )
@@ -39,7 +38,6 @@ def recommended() -> HeatmapConfig:
             memory=MemoryConfig(averages=(0.2, 0.05, 0.5), lags=(1, 2)),
             local=LocalConfig(width=24, depth=2, kernel=3),
         ),
-        loss=LossConfig(),
         train=TrainConfig(
             steps=2000,
             batch_size=4,
@@ -98,7 +96,7 @@ def es() -> HeatmapConfig:
             window=17,
             stride=4,
             within_session=False,
-            coarsen=(1, 2, 4),
+            coarsen=(1, 2, 4, 8),
             leads=(1, 3, 6, 24),
             num_samples=16,
         ),

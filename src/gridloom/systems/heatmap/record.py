@@ -176,8 +176,8 @@ def _counts_or_pixels(name: str, values: xr.DataArray, array: np.ndarray, valid:
     pixels_only = np.where(happened, array, 0).astype(np.float32)
     if pixels_only.size and not (pixels_only.min() >= 0 and pixels_only.max() <= 1):
         raise DataError(
-            f"{name}: pixels must lie in [0, 1], got {pixels_only.min():.4g} to {pixels_only.max():.4g}; counts must be "
-            f"integers, with the attribute count_cap"
+            f"{name}: pixels must lie in [0, 1], got {pixels_only.min():.4g} to {pixels_only.max():.4g}; counts must "
+            f"be integers, with the attribute count_cap"
         )
     return 0, pixels_only
 

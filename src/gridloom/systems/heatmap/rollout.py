@@ -133,10 +133,8 @@ def _feed(
 ) -> None:
     """Take a forecast for what came."""
     if past.hidden is not None:
-        if feedback == "latents":
-            z = model.latents(past.hidden, slot)
-        else:
-            z = model.encoder(frame, slot.contiguous())
+        stays = feedback == "latents"
+        z = model.latents(past.hidden, slot) if stays else model.encoder(frame, slot.contiguous())
         past.hidden = _step(model, z, past.cache)
     if past.memory is not None:
         past.memory.update(model.to_cells(frame), slot, session, happened)

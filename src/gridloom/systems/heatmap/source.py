@@ -1,5 +1,6 @@
 """Windows of a record as batches, with what the memory knows at each of their frames."""
 
+import itertools
 import math
 import shutil
 import tempfile
@@ -237,7 +238,7 @@ def cut_record(
     stretches = [(low, high)]
     if within_session:
         edges = [low, *(int(place) for place in session_starts(record.session) if low < place < high), high]
-        stretches = list(zip(edges, edges[1:], strict=False))
+        stretches = list(itertools.pairwise(edges))
     starts: list[int] = []
     for first, stop in stretches:
         if stop - first >= length:
