@@ -46,7 +46,7 @@ _LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 _OTHERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("the preset: with the local network", {}),
-    ("the preset without latents", {"model.decode": False}),
+    ("the preset without latents", {"model.decode": False, "model.next_slot": False}),
     ("the preset, Poisson likelihood", {"loss.kind": "poisson"}),
     ("the preset, cross-entropy", {"loss.kind": "bce"}),
     ("the preset, noise on what the encoder sees", {"loss.context_noise": 0.03}),

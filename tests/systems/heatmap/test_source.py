@@ -9,9 +9,10 @@ import pytest
 import torch
 import xarray as xr
 
-from gridloom.core.errors import DataError, UnknownNameError
+from gridloom.core.errors import ConfigError, DataError, UnknownNameError
 from gridloom.grid.events import pixels as pixels_of_counts
 from gridloom.systems.heatmap import source
+from gridloom.systems.heatmap.config import MemoryConfig
 from gridloom.systems.heatmap.data import encode_source, forecast_task, open_record, prepare, resolve, split_record
 from gridloom.systems.heatmap.memory import FrameMemory
 from gridloom.systems.heatmap.record import Record, coarsen, read_record, session_starts
@@ -303,8 +304,16 @@ def test_the_data_say_the_sizes(path: str) -> None:
     assert resolve(whole) == whole
 
 
+AVERAGES = {"residual": "ema", "memory": MemoryConfig(averages=(0.3,), lags=(1,))}
+
+
+def test_coarser_clocks_and_means_of_slots_do_not_go_together(path: str) -> None:
+    with pytest.raises(ConfigError, match="takes slots together"):
+        config(path, data={"coarsen": (1, 2), "window": 3}, model=REMEMBERS)
+
+
 def test_coarser_clocks_are_trained_on_beside_the_record(path: str) -> None:
-    whole = resolve(config(path, data={"coarsen": (1, 2), "window": 3}, model=REMEMBERS))
+    whole = resolve(config(path, data={"coarsen": (1, 2), "window": 3}, model=AVERAGES))
     made, plain = (
         prepare(one).sources["train"] for one in (whole, replace(whole, data=replace(whole.data, coarsen=(1,))))
     )

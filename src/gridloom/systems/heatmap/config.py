@@ -16,6 +16,7 @@ __all__ = [
     "LossKind",
     "MemoryConfig",
     "ModelConfig",
+    "MotionConfig",
 ]
 
 LossKind = Literal["smooth_l1", "bce", "poisson"]
@@ -153,6 +154,26 @@ class LocalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MotionConfig:
+    """A small network that moves the last frame as a whole, each channel for itself, as the frames before it moved."""
+
+    reach: int = 0
+    """Largest motion from one frame to the next, in cells along each axis; 0 does without."""
+    hidden: int = 192
+    """Width of its two hidden layers."""
+    num_frames: int = 5
+    """Frames it looks at. `memory.lags` must begin with 1, 2, ... up to it."""
+
+    def __post_init__(self) -> None:
+        """Refuse what shows no motion."""
+        if self.reach < 0 or self.hidden < 1 or self.num_frames < 2:
+            raise ConfigError(
+                f"motion: reach must be 0 or more, hidden 1 or more, num_frames 2 or more, got {self.reach}, "
+                f"{self.hidden} and {self.num_frames}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Encoder, causal part and decoder. The defaults are the seed's, to the last parameter."""
 
@@ -201,13 +222,16 @@ class ModelConfig:
     output_bias: bool = False
     """Start from the mean frame of the training part: its logit is added before the sigmoid. Without residual alone."""
     decode: bool = True
-    """Whether latents have a part in the forecast; without, the local network and the base make it alone."""
+    """Whether latents have a part in the forecast. Without, the local network and the base make it alone, and the
+    encoder stays untrained: to compare with."""
     residual: Literal["none", "last", "ema", "slot_mean"] = "none"
     """What the networks correct: nothing, the last frame, a moving average, the mean of the slot to predict."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     """What is remembered for the residual and the local network."""
     local: LocalConfig = field(default_factory=LocalConfig)
     """The local network."""
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    """What moves the last frame before it is corrected; with `residual last`."""
 
     @property
     def coarse(self) -> tuple[int, int]:
@@ -245,16 +269,34 @@ class ModelConfig:
             )
         if self.local.width and not self.remembers:
             raise ConfigError("model.local corrects a base: set model.residual to last, ema or slot_mean")
-        if not self.decode and not self.local.width:
-            raise ConfigError("model.decode false needs a local network: set model.local.width")
+        if not self.decode and not self.local.width and not self.motion.reach:
+            raise ConfigError("model.decode false needs a local network: set model.local.width (or model.motion.reach)")
+        if not self.decode and self.next_slot:
+            raise ConfigError(
+                "model.next_slot is for the decoder, which model.decode false leaves out; drop one of them"
+            )
         if self.output_bias and self.remembers:
             raise ConfigError("model.output_bias and model.residual both say where to start; leave one of them out")
         if self.local.kernel > 1 and self.memory.cells == "seen":
             raise ConfigError("model.local.kernel above 1 needs neighbors: set model.memory.cells to all")
+        self._check_motion()
         needed = {"ema": ("averages", self.memory.averages), "slot_mean": ("seasonal", self.memory.seasonal)}
         name, given = needed.get(self.residual, ("", (1,)))
         if not given:
             raise ConfigError(f"model.residual {self.residual} takes the first of model.memory.{name}, which is empty")
+
+    def _check_motion(self) -> None:
+        frames = self.motion.num_frames
+        if self.motion.reach and (
+            self.residual != "last"
+            or self.memory.lags[:frames] != tuple(range(1, frames + 1))
+            or self.memory.cells != "all"
+        ):
+            raise ConfigError(
+                f"model.motion moves the last frame as the {frames} last ones moved: set model.residual to last, "
+                f"model.memory.cells to all, and begin model.memory.lags with 1 to {frames}; got {self.residual}, "
+                f"{self.memory.cells} and {list(self.memory.lags)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,3 +326,12 @@ class HeatmapConfig(RunConfig):
     """The networks."""
     loss: LossConfig = field(default_factory=LossConfig)
     """What is minimized."""
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        super().__post_init__()
+        if max(self.data.coarsen) > 1 and self.model.memory.seasonal:
+            raise ConfigError(
+                f"data.coarsen {list(self.data.coarsen)} takes slots together, model.memory.seasonal counts them one "
+                f"by one; leave one of them out"
+            )

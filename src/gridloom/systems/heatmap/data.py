@@ -1,5 +1,6 @@
 """From a configuration to training, validation and the question of the test."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,7 @@ from gridloom.systems.heatmap.source import (
 
 __all__ = ["encode_source", "forecast_task", "open_record", "prepare", "resolve", "split_record"]
 
+_LOGGER = logging.getLogger(__name__)
 _MANY_SESSIONS = 10
 
 
@@ -86,6 +88,8 @@ def prepare(config: HeatmapConfig) -> Prepared:
     seen = config.model.memory.cells == "seen"
     cells = live_cells(record, train_stop) if seen else np.arange(config.model.num_cells)
     whole = remember(record, config, cells, train_stop) if config.model.remembers else None
+    if not config.model.decode:
+        _LOGGER.warning("model.decode is false: the encoder is not trained, and of no use when it is extracted")
     sources: dict[str, Source] = {
         part: _source(record, bounds, config, whole, config.data.stride if part == "train" else config.data.window - 1)
         for part, bounds in splits.parts.items()

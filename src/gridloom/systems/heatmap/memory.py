@@ -10,6 +10,7 @@ from gridloom.systems.heatmap.config import MemoryConfig, ModelConfig
 
 __all__ = ["FrameMemory", "num_features", "num_phases"]
 
+_NO_SESSION = torch.iinfo(torch.int64).min
 _LONG = 1e6  # a prior counts as if it had been seen so often
 _STATE = (
     "_table",
@@ -94,13 +95,16 @@ class FrameMemory:
         self._deviation_averages = zeros(len(memory.deviation_averages))
         self._frames, self._deviations = zeros(max((*memory.lags, 1))), zeros(max((*memory.deviation_lags, 1)))
         self._steps = torch.zeros(batch, dtype=torch.int64, device=device)
-        self._session = torch.full((batch,), -1, dtype=torch.int64, device=device)
+        self._session = torch.full((batch,), _NO_SESSION, dtype=torch.int64, device=device)
         self._time = 0
 
     def base(
         self, slot: Int64[Tensor, " batch"], session: Int64[Tensor, " batch"]
     ) -> Float[Tensor, "batch channel cell"]:
-        """What the networks correct when the frame of this slot and session is to be predicted."""
+        """What the networks correct when the frame of this slot and session is to be predicted.
+
+        With `restart`, to ask for a frame of a new session is to begin it.
+        """
         self._enter(slot, session)
         if self._residual == "slot_mean":
             return self._table[self._rows[:, 0], slot % self._config.seasonal[0][0]]
@@ -151,8 +155,9 @@ class FrameMemory:
         self._steps += valid
 
     def seasonal_means(self) -> Float[Tensor, "phase channel cell"]:
-        """The seasonal means as they are now, averaged over the records, as a prior for others."""
-        return self._table.mean(0)
+        """The seasonal means as they are now, averaged over the records that know the slot, as a prior for others."""
+        known = (self._counts > 0)[..., None, None]
+        return (self._table * known).sum(0) / known.sum(0).clamp(min=1)
 
     def repeat(self, times: int) -> "FrameMemory":
         """A copy in which every record stands `times` times, one after the other: for sample paths."""

@@ -88,6 +88,11 @@ def elementwise_loss(
     if kind == "smooth_l1":
         return F.smooth_l1_loss(x_hat, truth, reduction="none")
     if kind == "bce":
-        return F.binary_cross_entropy(x_hat.clamp(_LEAST, 1 - _LEAST), truth, reduction="none")
-    rate, count = scale.counts(x_hat.clamp(_LEAST, 1.0)), scale.counts(truth)
+        return F.binary_cross_entropy(_within(x_hat, _LEAST, 1 - _LEAST), truth, reduction="none")
+    rate, count = scale.counts(_within(x_hat, _LEAST, 1.0)), scale.counts(truth)
     return rate - count * torch.log(rate)
+
+
+def _within(x: Tensor, low: float, high: float) -> Tensor:
+    """Clamp, with gradients as if nothing had been clamped: what has left the range must find back."""
+    return x + (x.clamp(low, high) - x).detach()

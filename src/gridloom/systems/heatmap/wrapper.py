@@ -14,6 +14,7 @@ from gridloom.systems.heatmap.decoder import HeatmapDecoder
 from gridloom.systems.heatmap.encoder import HeatmapEncoder, check_frames, check_slots
 from gridloom.systems.heatmap.local import LocalNetwork
 from gridloom.systems.heatmap.memory import FrameMemory, num_phases
+from gridloom.systems.heatmap.motion import MotionNetwork
 
 __all__ = ["AutoRegOutput", "AutoRegWrapper", "PlaceholderCausal"]
 
@@ -102,9 +103,10 @@ class AutoRegWrapper(nn.Module):
             self.register_buffer("cells", torch.arange(config.remembered_cells))
             phases = num_phases(config.memory)
             self.register_buffer("prior", torch.zeros(phases, config.channels, config.remembered_cells))
-            if self.decoder is not None:
-                self.decoder.start_at_zero()
+        if self.decoder is not None and (config.remembers or config.output_bias):
+            self.decoder.start_at_zero()
         self.local = LocalNetwork(config) if config.local.width else None
+        self.motion = MotionNetwork(config) if config.motion.reach else None
         if config.output_bias:
             self.register_buffer("bias", torch.zeros(config.channels, config.height, config.width))
 
@@ -171,7 +173,7 @@ class AutoRegWrapper(nn.Module):
         if remembered is None:
             assert logits is not None
             return torch.sigmoid(logits + self.bias if self.config.output_bias else logits)
-        found = remembered[:, :, 0]
+        found = remembered[:, :, 0] if self.motion is None else self.motion(remembered)
         if self.local is not None:
             corrected = self.local(remembered.flatten(0, 1), following.flatten()).view(found.shape)
             found = found + self.spread * corrected
@@ -211,7 +213,7 @@ class AutoRegWrapper(nn.Module):
 
     def _remember(self, frames: Tensor, slots: Tensor, following: Tensor) -> Tensor:
         """What a memory that begins with these frames knows of each next one."""
-        memory = self.new_memory(len(frames))
+        memory = self.new_memory(len(frames), prior=self.prior if bool(self.prior.any()) else None)
         cells = self.to_cells(frames)
         session = torch.zeros_like(slots[:, 0])
         valid = torch.ones_like(session, dtype=torch.bool)
