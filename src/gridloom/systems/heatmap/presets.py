@@ -53,7 +53,7 @@ def recommended() -> HeatmapConfig:
 def flights() -> HeatmapConfig:
     """Departures and arrivals by the hour: the hour of the week, followed as it changes, and what it leaves."""
     return HeatmapConfig(
-        data=DataConfig(path="flights", window=24, stride=4, within_session=False, num_samples=16),
+        data=DataConfig(path="flights", window=24, stride=4, within_session=False, max_origins=60, num_samples=10),
         model=ModelConfig(
             latent_dim=256,
             widths=(8, 16, 32, 64),
@@ -98,7 +98,8 @@ def es() -> HeatmapConfig:
             within_session=False,
             coarsen=(1, 2, 4, 8),
             leads=(1, 3, 6, 24),
-            num_samples=16,
+            max_origins=60,
+            num_samples=10,
         ),
         model=ModelConfig(
             latent_dim=256,
