@@ -10,6 +10,7 @@ from gridloom.systems.heatmap.config import (
     LocalConfig,
     MemoryConfig,
     ModelConfig,
+    MotionConfig,
 )
 
 __all__ = ["PRESETS"]
@@ -133,12 +134,12 @@ def es() -> HeatmapConfig:
 
 
 def digits() -> HeatmapConfig:
-    """Digits that move and bounce: what counts is where they were in the last frames."""
+    """Digits that move and bounce: the last frame moves on as the frames before it did, and latents correct it."""
     return HeatmapConfig(
         data=DataConfig(path="moving-digits", window=12, stride=8, leads=(1, 3, 6)),
         model=ModelConfig(
             latent_dim=256,
-            widths=(8, 16, 32, 64),
+            widths=(8, 16, 32),
             num_blocks=1,
             hidden=256,
             pool="flatten",
@@ -147,15 +148,15 @@ def digits() -> HeatmapConfig:
             slot_init_std=0.02,
             causal=CausalConfig(kind="transformer", dim=128, depth=2, num_heads=4, window=11),
             residual="last",
-            memory=MemoryConfig(lags=(1, 2, 3)),
-            local=LocalConfig(width=32, depth=4, kernel=5),
+            memory=MemoryConfig(lags=(1, 2, 3, 4, 5)),
+            motion=MotionConfig(reach=5),
         ),
         train=TrainConfig(
-            steps=800,
+            steps=600,
             batch_size=2,
-            learning_rate=2e-3,
+            learning_rate=4e-3,
             validate_every=200,
-            checkpoint_every=400,
+            checkpoint_every=600,
             keep="best",
             ema_decay=0.99,
             epsilon=1e-12,
