@@ -65,6 +65,8 @@ def embed_source(encoder: Encoder, source: Source, *, most: int, origin: str = "
         field = batch.fields[name]
         embeddings.append(encoder(batch.to(device))["embedding"].float().cpu().numpy())
         values = torch.where(field.valid, field.values.float(), torch.nan)
+        if values.ndim > len(spec.dims) + 1:  # a window in time, of which the encoder takes the last frame
+            values = values[:, -1]
         tile = values.reshape(len(values), -1, *values.shape[-2:])[:, 0]
         tiles.append((tile.flip(-2) if origin == "lower" else tile).numpy())
     return Embedded(

@@ -46,6 +46,9 @@ KINDS = {
         "causal": TRANSFORMER, "residual": "slot_mean", "memory": MEMORY, "next_slot": True,
         "local": replace(LOCAL, kernel=3), "pool": "flatten", "normalize": "frame+stats",
     },
+    "following": {
+        "causal": TRANSFORMER, "residual": "slot_mean", "memory": MEMORY, "normalize": "slot", "linear": True,
+    },
     "local": {"residual": "ema", "memory": MEMORY, "local": LOCAL, "decode": False},
 }  # fmt: skip
 NUM_FEATURES = num_features(MEMORY)
@@ -183,10 +186,24 @@ def naive(model: AutoRegWrapper, x: Tensor, first: int, steps: int) -> Tensor:
             memory = memory_of(model, frames, slots)
             assert memory is not None
             known = memory.features(slots[:, length], torch.zeros(len(x), dtype=torch.int64))[:, None]
-        hidden = None if model.causal is None else model.causal(model.encoder(frames, slots[:, :length]))[:, -1:]
+        hidden = None
+        if model.causal is not None:
+            hidden = model.causal(model.encode(frames, slots[:, :length], usual_of(model, frames, slots)))[:, -1:]
         following = model.compose(hidden, slots[:, length : length + 1], known).clamp(0, 1)
         frames = torch.cat([frames, following], dim=1)
     return frames[:, x.shape[1] :]
+
+
+def usual_of(model: AutoRegWrapper, x: Tensor, slots: Tensor) -> Tensor | None:
+    """The base that a memory had for each frame."""
+    if not model.follows:
+        return None
+    memory, session = model.new_memory(len(x)), torch.zeros(len(x), dtype=torch.int64)
+    cells, found = model.to_cells(x), []
+    for step in range(x.shape[1]):
+        found.append(memory.base(slots[:, step], session).clone())
+        memory.update(cells[:, step], slots[:, step], session, torch.ones(len(x), dtype=torch.bool))
+    return torch.stack(found, dim=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -195,7 +212,7 @@ def test_going_on_from_a_cache_is_encoding_the_whole_history_anew(kind: str, con
     model, x, steps = small_model(**KINDS[kind]), pixels(2, context, 2, SIZE, SIZE), 7
     slots = slots_of(2, context + steps, first=2)
     with inference():
-        past = begin(model, x, slots[:, :context], memory_of(model, x, slots))
+        past = begin(model, x, slots[:, :context], memory_of(model, x, slots), usual_of(model, x, slots))
         future = slots[:, context:]
         found = roll_out(model, past, future, torch.zeros_like(future))
         expected = naive(model, x, 2, steps)
@@ -273,6 +290,23 @@ def test_an_answer_knows_nothing_after_its_origin(kind: str, series: int) -> Non
         assert np.isfinite(ours).all()
         assert np.array_equal(ours, theirs), name
     assert not np.array_equal(before["frames"].isel(origin=-1), after["frames"].isel(origin=-1)), "others saw it"
+
+
+def test_answers_and_training_see_the_same_deviations() -> None:
+    found = record(sessions=10)
+    task = forecast_task(found, (36, 60), leads=(1,), max_origins=50, within_session=False, name="x", split="test")
+    predictor = forecaster(found, "following", window=4)
+    whole = predictor.config
+    known = remember(found, whole, np.arange(SIZE * SIZE), len(found))
+    positions = task.wanted["position"].values
+    starts = np.stack([np.zeros_like(positions), positions - 3], axis=1)
+    batch = FrameSource(found, starts, 5, seed=0, remembered=known).collate(range(len(starts)), 0)
+    frames, slots = batch.fields["frames"].values, batch.features["slot"]
+    remembered, usual = batch.features["remembered"], batch.features["usual"]
+    with inference():
+        trained = predictor.objective.model.predict(frames[:, :-1], slots[:, :-1], slots[:, 1:], remembered, usual)
+    answers = predictor.predict(task.given, task.wanted)["frames"].values[:, 0]
+    np.testing.assert_allclose(answers, trained[:, -1].clamp(0, 1).numpy(), rtol=0, atol=1e-5)
 
 
 def test_the_answers_are_those_of_a_rollout_from_each_origin() -> None:

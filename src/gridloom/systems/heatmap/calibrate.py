@@ -7,7 +7,7 @@ from gridloom.core.contracts import Objective, Prepared
 from gridloom.systems.heatmap.config import HeatmapConfig
 from gridloom.systems.heatmap.encoder import FIELD, SLOT
 from gridloom.systems.heatmap.objective import NextFrame
-from gridloom.systems.heatmap.source import REMEMBERED
+from gridloom.systems.heatmap.source import REMEMBERED, USUAL
 
 __all__ = ["calibrate"]
 
@@ -28,7 +28,8 @@ def calibrate(objective: Objective, config: HeatmapConfig, prepared: Prepared) -
         batch = source.collate(chosen[start : start + _AT_ONCE], 0).to(device)
         frames, slots = batch.fields[FIELD].values, batch.features[SLOT]
         happened = batch.fields[FIELD].valid[:, 1:].flatten(1).bool()
-        x_hat = objective.model.predict(frames[:, :-1], slots[:, :-1], slots[:, 1:], batch.features.get(REMEMBERED))
+        remembered, usual = batch.features.get(REMEMBERED), batch.features.get(USUAL)
+        x_hat = objective.model.predict(frames[:, :-1], slots[:, :-1], slots[:, 1:], remembered, usual)
         expected.append(x_hat.clamp(0.0, 1.0)[happened].flatten(2).cpu())
         truth.append(frames[:, 1:][happened].flatten(2).cpu())
     generator = torch.Generator().manual_seed(config.seed)

@@ -154,7 +154,10 @@ class HeatmapEncoder(Encoder):
             self.register_buffer("std", torch.ones(size))
 
     def forward(  # type: ignore[override]
-        self, x: Shaped[Tensor, "..."] | Batch, slot_id: Shaped[Tensor, "..."] | None = None
+        self,
+        x: Shaped[Tensor, "..."] | Batch,
+        slot_id: Shaped[Tensor, "..."] | None = None,
+        usual: Float[Tensor, "*frames"] | None = None,
     ) -> Float[Tensor, "*leading latent"] | Mapping[str, Tensor]:
         """Encode frames.
 
@@ -162,24 +165,32 @@ class HeatmapEncoder(Encoder):
             x: `(B,T,C,H,W)` or `(N,C,H,W)`, pixels in [0, 1], any floating type; or a batch with the field `frames` and
                 the feature `slot`.
             slot_id: Slot of each frame, `(B,T)`, `(N,)` or flat; not with a batch.
+            usual: With `normalize slot`: what was usual for each frame's slot when it came, in the shape of `x`.
+                Without, the mean of the slot over the training part.
 
         Returns:
-            Latents `(B,T,latent_dim)` or `(N,latent_dim)`; for a batch `{"embedding": latents}`.
+            Latents `(B,T,latent_dim)` or `(N,latent_dim)`; for a batch `{"embedding": latents}`, one for
+            each sample: of windows in time, the last frame's.
 
         Raises:
             DataError: Another shape, integer frames, slots of another type or out of range.
         """
         if isinstance(x, Batch):
-            return {"embedding": self(x.fields[FIELD].values, x.features[SLOT])}
+            frames, slots = x.fields[FIELD].values, x.features[SLOT]
+            if frames.ndim == 5:
+                frames, slots = frames[:, -1], slots[:, -1]
+            return {"embedding": self(frames, slots)}
         x = check_frames(x, self.config)
         if slot_id is None:
             raise DataError("slot_id is missing: give one slot for each frame, torch.long")
         leading = tuple(x.shape[:-3])
         slots = check_slots(slot_id, leading, self.config.num_slots)
-        z = self._embed(x.reshape(-1, *x.shape[-3:]), slots)
+        if usual is not None:
+            usual = usual.reshape(-1, *x.shape[-3:])
+        z = self._embed(x.reshape(-1, *x.shape[-3:]), slots, usual)
         return z.reshape(*leading, z.shape[-1])
 
-    def _embed(self, x: Tensor, slots: Tensor) -> Tensor:
+    def _embed(self, x: Tensor, slots: Tensor, usual: Tensor | None) -> Tensor:
         mean = std = None
         if self.config.normalize in ("frame", "frame+stats"):
             std, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True)
@@ -187,7 +198,7 @@ class HeatmapEncoder(Encoder):
         elif self.config.normalize == "dataset":
             x = (x - self.mean) / self.std
         elif self.config.normalize == "slot":
-            x = (x - self.mean[slots]) / self.std
+            x = (x - (self.mean[slots] if usual is None else usual)) / self.std
         features = self._pool(self.backbone(x))
         if self.config.normalize == "frame+stats":
             assert mean is not None and std is not None

@@ -13,7 +13,7 @@ from gridloom.systems.heatmap.config import HeatmapConfig, LossKind
 from gridloom.systems.heatmap.encoder import FIELD, SLOT, HeatmapEncoder
 from gridloom.systems.heatmap.sampling import Sampler
 from gridloom.systems.heatmap.scale import PixelScale
-from gridloom.systems.heatmap.source import REMEMBERED
+from gridloom.systems.heatmap.source import REMEMBERED, USUAL
 from gridloom.systems.heatmap.wrapper import AutoRegWrapper
 
 __all__ = ["NextFrame", "elementwise_loss"]
@@ -53,7 +53,8 @@ class NextFrame(Objective):
             drawn = normal(batch.key, tuple(seen.shape[1:]), "context noise")
             seen = (seen + noise * drawn).clamp(0.0, 1.0)
         slots = batch.features[SLOT]
-        x_hat = self.model.predict(seen, slots[:, :-1], slots[:, 1:], batch.features.get(REMEMBERED)).float()
+        remembered, usual = batch.features.get(REMEMBERED), batch.features.get(USUAL)
+        x_hat = self.model.predict(seen, slots[:, :-1], slots[:, 1:], remembered, usual).float()
         loss = masked_mean(elementwise_loss(x_hat, truth, self.config.loss.kind, self.config.model.scale), valid)
         answer = x_hat.detach().clamp(0.0, 1.0)
         error = masked_mean((answer - truth).square(), valid)

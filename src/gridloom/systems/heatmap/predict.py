@@ -66,6 +66,7 @@ class Walk:
         if config.model.remembers:
             self._memory = self.model.new_memory(record.num_series, prior=prior, restart=config.data.within_session)
         self._time = 0
+        self._usual: list[Tensor] = []  # base of each frame so far, where the encoder needs it
 
     def stops(self, positions: Sequence[int]) -> Iterator[tuple[list[int], Past]]:
         """Go to rising positions; give them in groups, each with the pasts of all its origins and series.
@@ -105,8 +106,8 @@ class Walk:
         """Latents of a stretch of frames."""
         frames = torch.from_numpy(self.record.pixels(time=chosen)).to(self.device)
         slot = torch.from_numpy(self.record.slot[chosen]).to(self.device)
-        found: Tensor = self.model.encoder(frames, slot.repeat(self.record.num_series, 1))
-        return found
+        usual = torch.stack(self._usual[chosen], dim=1) if self._usual else None
+        return self.model.encode(frames, slot.repeat(self.record.num_series, 1), usual)
 
     @torch.inference_mode()
     def _remember(self, position: int) -> FrameMemory | None:
@@ -120,6 +121,8 @@ class Walk:
                 for values in (self.record.slot, self.record.session)
             )
             valid = torch.from_numpy(self.record.valid[:, time]).to(self.device)
+            if self.model.follows:
+                self._usual.append(self._memory.base(slot, session).clone())
             self._memory.update(self.model.to_cells(frame), slot, session, valid)
         self._time = position + 1
         return self._memory.copy()

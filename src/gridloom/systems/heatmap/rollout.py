@@ -51,6 +51,7 @@ def begin(
     frames: Float[Tensor, "batch time channel y x"],
     slots: Int64[Tensor, "batch time"],
     memory: FrameMemory | None = None,
+    usual: Float[Tensor, "batch time channel cell"] | None = None,
 ) -> Past:
     """Look at the last frames before a forecast.
 
@@ -59,10 +60,11 @@ def begin(
         frames: The last frames; more than the transformer's window are of no use to it.
         slots: Their slots.
         memory: What is remembered after the last frame; with a residual.
+        usual: The base that the memory had for each of the frames.
     """
     if model.causal is None:
         return Past(None, None, memory)
-    return begin_from(model, model.encoder(frames, slots.contiguous()), memory)
+    return begin_from(model, model.encode(frames, slots.contiguous(), usual), memory)
 
 
 @torch.inference_mode()
@@ -133,8 +135,11 @@ def _feed(
 ) -> None:
     """Take a forecast for what came."""
     if past.hidden is not None:
-        stays = feedback == "latents"
-        z = model.latents(past.hidden, slot) if stays else model.encoder(frame, slot.contiguous())
+        if feedback == "latents":
+            z = model.latents(past.hidden, slot)
+        else:
+            usual = past.memory.base(slot, session) if past.memory is not None else None
+            z = model.encode(frame, slot.contiguous(), usual)
         past.hidden = _step(model, z, past.cache)
     if past.memory is not None:
         past.memory.update(model.to_cells(frame), slot, session, happened)

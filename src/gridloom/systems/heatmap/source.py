@@ -22,6 +22,7 @@ from gridloom.systems.heatmap.record import Record, session_starts
 
 __all__ = [
     "REMEMBERED",
+    "USUAL",
     "FrameSource",
     "JoinedSource",
     "Remembered",
@@ -33,7 +34,7 @@ __all__ = [
     "remember",
 ]
 
-REMEMBERED = "remembered"
+REMEMBERED, USUAL = "remembered", "usual"
 _IN_MEMORY_BYTES = 2 * 1024**3
 _LEAST_ERROR = 1e-4
 
@@ -92,7 +93,8 @@ class FrameSource:
 
     A batch has the field `frames` [batch, time, channel, y, x] (pixels), the features `slot` and `session` [batch,
     time] and, where something is remembered, `remembered` [batch, time - 1, feature, channel, cell]: what is known when
-    the second, the third, ... frame is to be predicted.
+    the second, the third, ... frame is to be predicted, with `usual` [batch, time - 1, channel, cell], the base that
+    the memory had for the first, the second, ... frame.
     """
 
     def __init__(
@@ -131,8 +133,10 @@ class FrameSource:
             "session": torch.from_numpy(np.stack([record.session[time] for _, time in places])),
         }
         if self.remembered is not None:
-            known = [self.remembered.values[series, time.start + 1 : time.stop] for series, time in places]
-            features[REMEMBERED] = torch.from_numpy(np.stack(known))
+            values = self.remembered.values
+            known = [values[series, time.start + 1 : time.stop] for series, time in places]
+            usual = [values[series, time.start : time.stop - 1, 0] for series, time in places]
+            features[REMEMBERED], features[USUAL] = (torch.from_numpy(np.stack(part)) for part in (known, usual))
         return Batch(
             fields={FIELD: Field(values=frames, valid=valid[:, :, None, None, None])},
             features=features,

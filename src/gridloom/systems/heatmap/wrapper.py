@@ -140,8 +140,8 @@ class AutoRegWrapper(nn.Module):
             raise DataError(f"sequence length must be >= 2 (a frame and its next), got {frames.shape[1]}")
         slots = check_slots(slot_id, tuple(frames.shape[:2]), self.config.num_slots).view(frames.shape[:2])
         following = torch.cat([slots[:, 1:], (slots[:, -1:] + 1) % self.config.num_slots], dim=1)
-        remembered = self._remember(frames, slots, following) if self.config.remembers else None
-        x_hat = self.predict(frames, slots, following, remembered).clamp(0.0, 1.0)
+        remembered, usual = self._remember(frames, slots, following) if self.config.remembers else (None, None)
+        x_hat = self.predict(frames, slots, following, remembered, usual).clamp(0.0, 1.0)
         return AutoRegOutput(F.smooth_l1_loss(x_hat[:, :-1], frames[:, 1:]), x_hat)
 
     def predict(
@@ -150,6 +150,7 @@ class AutoRegWrapper(nn.Module):
         slots: Int64[Tensor, "batch time"],
         following: Int64[Tensor, "batch time"],
         remembered: Float[Tensor, "batch time feature channel cell"] | None = None,
+        usual: Float[Tensor, "batch time channel cell"] | None = None,
     ) -> Float[Tensor, "batch time channel y x"]:
         """Predict the frame after each one; with a residual the answers are not clamped to [0, 1].
 
@@ -158,9 +159,26 @@ class AutoRegWrapper(nn.Module):
             slots: Their slots.
             following: Slots of the frames to predict.
             remembered: What the memory knows when each of these is to be predicted; with a residual.
+            usual: The base that the memory had for each of the frames that are given.
         """
-        hidden = self.causal(self.encoder(frames, slots)) if self.causal is not None else None
+        hidden = self.causal(self.encode(frames, slots, usual)) if self.causal is not None else None
         return self.compose(hidden, following, remembered)
+
+    @property
+    def follows(self) -> bool:
+        """Whether the encoder sees frames as deviations from means of slots that follow what comes."""
+        return self.config.normalize == "slot" and self.config.residual == "slot_mean"
+
+    def encode(
+        self,
+        frames: Float[Tensor, "*leading channel y x"],
+        slots: Int64[Tensor, "*leading"],
+        usual: Float[Tensor, "*leading channel cell"] | None,
+    ) -> Float[Tensor, "*leading latent"]:
+        """Encode frames, `usual` being the base that the memory had for each."""
+        if usual is None or not self.follows:
+            return self.encoder(frames, slots)  # type: ignore[no-any-return]
+        return self.encoder(frames, slots, self.to_grid(usual))  # type: ignore[no-any-return]
 
     def compose(
         self, hidden: Tensor | None, following: Tensor, remembered: Tensor | None
@@ -211,14 +229,15 @@ class AutoRegWrapper(nn.Module):
             **options,  # type: ignore[arg-type]
         )
 
-    def _remember(self, frames: Tensor, slots: Tensor, following: Tensor) -> Tensor:
-        """What a memory that begins with these frames knows of each next one."""
+    def _remember(self, frames: Tensor, slots: Tensor, following: Tensor) -> tuple[Tensor, Tensor]:
+        """What a memory that begins with these frames knows of each next one, and the base it had for each."""
         memory = self.new_memory(len(frames), prior=self.prior if bool(self.prior.any()) else None)
         cells = self.to_cells(frames)
         session = torch.zeros_like(slots[:, 0])
         valid = torch.ones_like(session, dtype=torch.bool)
-        found = []
+        found, usual = [], []
         for step in range(frames.shape[1]):
+            usual.append(memory.base(slots[:, step], session).clone())
             memory.update(cells[:, step], slots[:, step], session, valid)
             found.append(memory.features(following[:, step], session))
-        return torch.stack(found, dim=1)
+        return torch.stack(found, dim=1), torch.stack(usual, dim=1)
