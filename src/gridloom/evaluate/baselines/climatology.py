@@ -96,12 +96,9 @@ class _SlotTable:
         for name in history.data_vars:
             values = require_dims(history, str(name), (str(dim),), "history")
             overall = mean_over(values, (str(dim),)).fillna(self._overall[str(name)])
-            parts = [
-                mean_over(values.isel({dim: np.flatnonzero(position == slot)}), (str(dim),)).fillna(overall)
-                for slot in range(len(self.slots))
-            ]
+            tables = _means(values, str(dim), position, len(self.slots), overall)
             self._means[str(name)] = overall
-            self._tables[str(name)] = xr.concat([*parts, overall], _SLOT_DIM, coords="minimal", compat="override")
+            self._tables[str(name)] = tables
 
     def look_up(self, name: str, labels: xr.DataArray) -> xr.DataArray:
         """Means at these slots; the mean over all slots for one that is not known."""
@@ -113,6 +110,22 @@ class _SlotTable:
 
 
 _SLOT_DIM = "_slot"
+
+
+def _means(values: xr.DataArray, dim: str, position: np.ndarray, num_slots: int, overall: xr.DataArray) -> xr.DataArray:
+    """Mean of each slot and cell, then the mean over all slots, which takes the place of what is not known."""
+    rest = tuple(str(name) for name in values.dims if name != dim)
+    ordered = values.transpose(dim, *rest).values
+    last = overall.transpose(*rest).values
+    tables = np.empty((num_slots + 1, *last.shape))
+    for slot in range(num_slots):
+        members = ordered[position == slot].astype(np.float64)
+        known = np.isfinite(members)
+        count = known.sum(axis=0)
+        total = np.where(known, members, 0.0).sum(axis=0)
+        tables[slot] = np.where(count > 0, total / np.maximum(count, 1), last)
+    tables[num_slots] = last
+    return xr.DataArray(tables, dims=(_SLOT_DIM, *rest), attrs=overall.attrs)
 
 
 def _slot_labels(dataset: xr.Dataset, name: str, what: str) -> xr.DataArray:
