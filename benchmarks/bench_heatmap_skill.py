@@ -17,7 +17,12 @@ _PIXELS = 2 * 32 * 32
 _GOALS = {"flights": 4.3, "emini": 19.0, "emini-spec": 10.7, "moving-digits": 120.0}
 _LATENT_GOAL = 5.45
 _PRESETS = {"flights": "flights", "emini": "es", "emini-spec": "es", "moving-digits": "digits"}
-_LATENT = {"flights": {"model.local": {"width": 0}}}
+_LATENT: dict[str, dict[str, Any]] = {
+    "flights": {
+        "model.local": {"width": 0},
+        "model.memory": {"seasonal": [[168, 0.2]], "lags": [], "deviation_lags": [], "deviation_averages": []},
+    }
+}
 _LEADS = {"flights": (1, 3, 6, 24), "emini": (1, 3, 6, 24), "moving-digits": (1, 3, 6)}
 _NUM_SAMPLES = 20
 _NUM_ORIGINS = 120

@@ -81,7 +81,7 @@ def flights() -> HeatmapConfig:
         train=TrainConfig(
             steps=400,
             batch_size=4,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             validate_every=100,
             checkpoint_every=400,
             keep="best",
