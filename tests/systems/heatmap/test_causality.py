@@ -261,12 +261,14 @@ def test_only_what_is_asked_is_kept(kind: str, feedback: str) -> None:
     torch.testing.assert_close(some, whole[:, [0, 2, 7]], rtol=0, atol=1e-6)
 
 
-def forecaster(found: Record, kind: str, *, num_samples: int = 0, window: int = 4) -> HeatmapForecaster:
+def forecaster(
+    found: Record, kind: str, *, num_samples: int = 0, window: int = 4, within_session: bool = False
+) -> HeatmapForecaster:
     """An untrained model, away from its start, with a fitted sampler."""
     model = {**KINDS[kind], "num_slots": found.num_slots}
     if "causal" in model:
         model["causal"] = replace(TRANSFORMER, window=window)
-    whole = config(data={"num_samples": num_samples}, model=model)
+    whole = config(data={"num_samples": num_samples, "within_session": within_session}, model=model)
     torch.manual_seed(0)
     objective = jitter(NextFrame(whole))
     expected = pixels(20, 2, SIZE * SIZE, seed=3)
@@ -290,6 +292,23 @@ def test_an_answer_knows_nothing_after_its_origin(kind: str, series: int) -> Non
         assert np.isfinite(ours).all()
         assert np.array_equal(ours, theirs), name
     assert not np.array_equal(before["frames"].isel(origin=-1), after["frames"].isel(origin=-1)), "others saw it"
+
+
+def test_where_windows_stay_in_a_session_forecasts_do_not_look_into_the_one_before() -> None:
+    found = record(sessions=10)
+    task = forecast_task(found, (36, 60), leads=(1, 2), max_origins=50, within_session=True, name="x", split="test")
+    predictor = forecaster(found, "transformer", window=5, within_session=True)
+    before = predictor.predict(task.given, task.wanted)["frames"]
+    last = int(task.wanted["session"].values.max())
+    earlier = xr.DataArray(found.session < last, dims="time")
+    other = np.random.default_rng(0).random(task.given["frames"].shape, dtype=np.float32)
+    after = predictor.predict(task.given.assign(frames=task.given["frames"].where(~earlier, other)), task.wanted)[
+        "frames"
+    ]
+    own = task.wanted["session"].values[:, 0] == last
+    assert 0 < own.sum() < len(own)
+    np.testing.assert_allclose(after.values[own], before.values[own], rtol=0, atol=1e-6)
+    assert not np.array_equal(after.values[~own], before.values[~own])
 
 
 def test_answers_and_training_see_the_same_deviations() -> None:

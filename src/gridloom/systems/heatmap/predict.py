@@ -18,7 +18,7 @@ from gridloom.systems.heatmap.encoder import FIELD
 from gridloom.systems.heatmap.fast import Precision, fast_model
 from gridloom.systems.heatmap.memory import FrameMemory
 from gridloom.systems.heatmap.objective import NextFrame
-from gridloom.systems.heatmap.record import SERIES, Record, read_record
+from gridloom.systems.heatmap.record import SERIES, Record, read_record, session_starts
 from gridloom.systems.heatmap.rollout import Feedback, Past, begin_from, roll_out
 from gridloom.systems.heatmap.wrapper import AutoRegWrapper
 
@@ -27,7 +27,7 @@ __all__ = ["SAMPLES", "Future", "HeatmapForecaster", "Walk"]
 SAMPLES = "frames_sample"
 """Variable with sample paths beside `frames`, which is what is expected."""
 
-_AT_ONCE = 32
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,35 +65,42 @@ class Walk:
         self._memory: FrameMemory | None = None
         if config.model.remembers:
             self._memory = self.model.new_memory(record.num_series, prior=prior, restart=config.data.within_session)
+        self._first = np.zeros(len(record), dtype=np.int64)  # where the session of each frame begins
+        if config.data.within_session:
+            starts = session_starts(record.session)
+            self._first = starts[np.searchsorted(starts, np.arange(len(record)), side="right") - 1]
         self._time = 0
         self._usual: list[Tensor] = []  # base of each frame so far, where the encoder needs it
 
     def stops(self, positions: Sequence[int]) -> Iterator[tuple[list[int], Past]]:
         """Go to rising positions; give them in groups, each with the pasts of all its origins and series.
 
-        A past's batch is (origin, series), series fastest.
+        Returns:
+            For each group the places of its positions among all, and a past whose batch is (origin, series), series
+            fastest. Origins of a group have equally many frames behind them.
         """
-        group: list[int] = []
-        for place, position in enumerate(positions):
-            group.append(int(position))
-            last = place + 1 == len(positions)
-            if last or len(group) == _AT_ONCE or self._length(positions[place + 1]) != self._length(position):
-                memories = [memory for memory in map(self._remember, group) if memory is not None]
-                joined = FrameMemory.join(memories) if memories else None
-                yield group, self._begin(group, joined)
-                group = []
+        for start in range(0, len(positions), _AT_ONCE):
+            chunk = [int(position) for position in positions[start : start + _AT_ONCE]]
+            memories = [self._remember(position) for position in chunk]
+            lengths = np.array([self._length(position) for position in chunk])
+            for length in np.unique(lengths):
+                members = np.flatnonzero(lengths == length).tolist()
+                known = [memory for memory in (memories[member] for member in members) if memory is not None]
+                joined = FrameMemory.join(known) if known else None
+                past = self._begin([chunk[member] for member in members], int(length), joined)
+                yield [start + member for member in members], past
 
     def _length(self, position: int) -> int:
-        """Frames that the causal part looks at, up to a position."""
+        """Frames that the causal part looks at, up to a position: none of another session, if windows stay in one."""
         causal = self.model.causal
-        return min(int(position) + 1, causal.window if isinstance(causal, CausalTransformer) else 1)
+        behind = position + 1 - int(self._first[position])
+        return min(behind, causal.window if isinstance(causal, CausalTransformer) else 1)
 
     @torch.inference_mode()
-    def _begin(self, group: list[int], memory: FrameMemory | None) -> Past:
+    def _begin(self, group: list[int], length: int, memory: FrameMemory | None) -> Past:
         """Look at the last frames up to each position. Where positions lie close, each frame is encoded once."""
         if self.model.causal is None:
             return Past(None, None, memory)
-        length = self._length(group[0])
         first, stop = group[0] + 1 - length, group[-1] + 1
         if stop - first <= length * len(group):
             z = self._encode(slice(first, stop))
@@ -227,19 +234,15 @@ class HeatmapForecaster:
         expected = np.empty(shape, dtype=np.float32)
         samples = np.empty((num_samples, *shape), dtype=np.float32) if num_samples else None
         generator = torch.Generator().manual_seed(seed)
-        done = 0
-        for group, past in Walk(self.model, record, self.config, prior=prior).stops(
-            [int(place) for place in positions]
-        ):
-            ahead = np.asarray(group)[:, None] + 1 + np.arange(longest)
+        origins = np.asarray(positions, dtype=np.int64)
+        for places, past in Walk(self.model, record, self.config, prior=prior).stops(origins.tolist()):
+            ahead = origins[places][:, None] + 1 + np.arange(longest)
             slots, sessions = (self._each_series(values[ahead], record.num_series) for values in (slot, session))
             many = past.repeat(num_samples) if num_samples else None
-            place = slice(done, done + len(group))
             found = roll_out(self.model, past, slots, sessions, feedback=feedback, keep=steps)
-            expected[:, place] = _by_series(found, len(group), record.num_series)
+            expected[:, places] = _by_series(found, len(places), record.num_series)
             if many is not None and samples is not None:
-                samples[:, :, place] = self._sample(many, slots, sessions, steps, num_samples, generator, record)
-            done += len(group)
+                samples[:, :, places] = self._sample(many, slots, sessions, steps, num_samples, generator, record)
         return expected, samples
 
     def _sample(
