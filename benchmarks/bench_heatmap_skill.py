@@ -9,8 +9,10 @@ E-mini needs `pip install --no-deps mlfinpy==0.1.2`; without it its part is left
 `--quick` trains a few steps. The usual run takes about 15 CPU minutes.
 """
 
+from importlib.util import find_spec
 from typing import Any
 
+from common import Bench
 from forecasting import ALL_ORIGINS, block_matching, errors, prepared, question, shorter, train_forecaster, with_samples
 
 _PIXELS = 2 * 32 * 32

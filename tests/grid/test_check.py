@@ -179,3 +179,7 @@ def test_falling_latitudes_come_out_rising(caplog):
     data["extra"] = ("time", np.zeros(3))
     assert list(open_fields(data).data_vars) == ["temperature", "salinity"]
     assert "left out for other dimensions" in caplog.text and "extra" in caplog.text
+
+
+def test_frames_of_events_are_for_the_heatmap_system() -> None:
+    assert diagnose(open_grid("flights")).command == "gridloom train heatmap DATA --preset recommended"

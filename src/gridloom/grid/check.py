@@ -135,7 +135,16 @@ def diagnose(dataset: xr.Dataset, *, variables: Sequence[str] = ()) -> Diagnosis
     left_out = [str(name) for name in dataset.data_vars if dataset[name].dtype.kind not in "biuf"]
     if not variables and left_out:
         notes.append(f"variables that hold no numbers were left out: {', '.join(left_out)}")
+    if command and _are_frames(dataset):
+        command = "gridloom train heatmap DATA --preset recommended"
     return Diagnosis(variables=reports, dims=dims, split=split, command=command, notes=tuple(notes))
+
+
+def _are_frames(dataset: xr.Dataset) -> bool:
+    """Whether these are heatmaps of events, as `gridloom rasterize` writes them."""
+    return (
+        "counts" in dataset and dataset["counts"].dims[-4:] == ("time", CHANNEL, "y", "x") and "slot" in dataset.coords
+    )
 
 
 def _dims(dataset: xr.Dataset) -> tuple[str, ...]:
