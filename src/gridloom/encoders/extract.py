@@ -221,7 +221,7 @@ def encoder_from_file(
 def seed_layout(encoder: Encoder, source: Path | str) -> dict[str, Any]:
     """Return the seed's dictionary for an encoder."""
     config = getattr(encoder, "config", None)
-    if config is None or len(encoder.inputs.fields) != 1:
+    if config is None or len(encoder.inputs.fields) != 1 or encoder.inputs.features:
         raise CheckpointError("the seed's layout holds encoders of one image field alone; use --layout artifact")
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
     parameters = list(encoder.parameters())

@@ -131,12 +131,12 @@ def diagnose(dataset: xr.Dataset, *, variables: Sequence[str] = ()) -> Diagnosis
         notes.append("no proposal for a split before this is mended")
     else:
         split, command, reason = _propose(chosen)
+        if _are_frames(dataset):
+            command, reason = "gridloom train heatmap DATA --preset recommended", ""
         notes += _notes_of_split(split, reason)
     left_out = [str(name) for name in dataset.data_vars if dataset[name].dtype.kind not in "biuf"]
     if not variables and left_out:
         notes.append(f"variables that hold no numbers were left out: {', '.join(left_out)}")
-    if command and _are_frames(dataset):
-        command = "gridloom train heatmap DATA --preset recommended"
     return Diagnosis(variables=reports, dims=dims, split=split, command=command, notes=tuple(notes))
 
 
@@ -289,7 +289,7 @@ def _notes(variables: Mapping[str, VariableReport], dims: Mapping[str, DimReport
 
 def _notes_of_split(split: Splits | None, reason: str) -> list[str]:
     if split is None:
-        return [reason]
+        return [reason] if reason else []
     if split.gap < split.decorrelation:
         return [
             f"{split.dim}: the gap of the split ({split.gap}) is smaller than the decorrelation length "

@@ -19,6 +19,7 @@ __all__ = ["open_grid", "save_grid"]
 
 _NETCDF = (".nc", ".nc4", ".cdf")
 _HDF5 = (".h5", ".hdf5")
+_TABLES = (".csv", ".tsv", ".parquet")
 
 
 def open_grid(source: str | Path | xr.Dataset, *, variables: Sequence[str] = ()) -> xr.Dataset:
@@ -77,6 +78,8 @@ def _open(source: str | Path) -> xr.Dataset:
         return _decoded(path, engine="h5netcdf", phony_dims="sort")
     if suffix in SUFFIXES:
         return read_images(path)
+    if suffix in _TABLES or path.name.lower().endswith((".csv.gz", ".tsv.gz")):
+        raise DataError(f"{path}: a table, not a grid; events become frames with gridloom rasterize")
     if suffix in _NETCDF:
         return _decoded(path, engine="scipy" if _is_classic(path) else "h5netcdf")
     return _decoded(path)

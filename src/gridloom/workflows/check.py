@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gridloom.grid.check import Diagnosis, diagnose
+from gridloom.grid.events.store import to_dense
 from gridloom.grid.read import open_grid
 
 __all__ = ["check"]
@@ -15,4 +16,4 @@ def check(data: str, *, variables: Sequence[str] = ()) -> Diagnosis:
         data: Path or name of a sample.
         variables: Look at these alone.
     """
-    return diagnose(open_grid(data), variables=variables)
+    return diagnose(to_dense(open_grid(data)), variables=variables)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from tests.grid.events.reference import day_number, slow_counts
 
 from gridloom.core.errors import DataError
 from gridloom.grid.events import folder as folder_module
@@ -17,6 +16,7 @@ from gridloom.grid.events.frames import open_frames
 from gridloom.grid.events.synthetic import TradeDays, trade_days
 from gridloom.grid.events.trade_files import write_trade_days
 from gridloom.grid.events.trades_config import TradesConfig
+from tests.grid.events.reference import day_number, slow_counts
 
 
 @pytest.fixture(scope="module")

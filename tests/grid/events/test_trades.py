@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.grid.events.reference import day_number, slow_counts
 
 from gridloom.core.errors import ConfigError
 from gridloom.grid.events.calendar import CALENDARS, Calendar, Segment
@@ -16,6 +15,7 @@ from gridloom.grid.events.synthetic import trade_days
 from gridloom.grid.events.trade_files import write_trade_days
 from gridloom.grid.events.trades import FileResult, rasterize_trades
 from gridloom.grid.events.trades_config import TradesConfig, code_of, date_of
+from tests.grid.events.reference import day_number, slow_counts
 
 CN = CALENDARS["cn_a"]
 PRICES = {("600000", day_number("2024-01-02")): 10.0}

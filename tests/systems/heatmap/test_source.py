@@ -81,8 +81,11 @@ def test_counts_of_any_type_are_clipped_at_their_cap(dtype: str, cap: int, kept:
 
 def test_an_array_without_coordinates_is_one_session() -> None:
     array = xr.Dataset({"any": (("time", "channel", "y", "x"), np.zeros((7, 2, 8, 8), dtype=np.float32))})
-    found = read_record(array, num_slots=3)
-    assert found.slot.tolist() == [0, 1, 2, 0, 1, 2, 0] and not found.session.any() and found.valid.all()
+    found = read_record(array)
+    assert found.num_slots == 1 and not found.slot.any() and not found.session.any() and found.valid.all()
+    assert read_record(array.assign_attrs(num_slots=3)).slot.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    with pytest.raises(DataError, match="slot is missing: the model knows 3 slots"):
+        read_record(array, num_slots=3)
 
 
 @pytest.mark.parametrize(

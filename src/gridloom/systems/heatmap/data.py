@@ -85,6 +85,7 @@ def prepare(config: HeatmapConfig) -> Prepared:
     record = open_record(config.data.path)
     splits = split_record(record, config)
     train_stop = splits.parts["train"][1]
+    _askable(record, splits.parts["test"], config.data.leads, config.data.within_session)  # before the training
     seen = config.model.memory.cells == "seen"
     cells = live_cells(record, train_stop) if seen else np.arange(config.model.num_cells)
     whole = remember(record, config, cells, train_stop) if config.model.remembers else None
@@ -167,17 +168,7 @@ def forecast_task(
     Raises:
         DataError: Nothing can be asked.
     """
-    low, high = max(bounds[0] - 1, 0), bounds[1]
-    steps = np.asarray([lead for lead in leads if lead < high - low], dtype=np.int64)
-    origins = np.arange(low, high - 1)
-    targets = np.minimum(origins[:, None] + steps, len(record) - 1)
-    asked = origins[:, None] + steps < high
-    if within_session:
-        asked &= record.session[targets] == record.session[origins][:, None]
-    asked &= np.asarray(record.valid.any(axis=0))[targets]
-    possible = np.flatnonzero(asked.any(axis=1)) if len(steps) else np.empty(0, dtype=np.int64)
-    if not len(possible):
-        raise DataError(f"nothing to forecast from {bounds[0]} to {bounds[1]}: no lead of {list(leads)} fits")
+    possible, origins, targets, asked, steps = _askable(record, bounds, leads, within_session)
     if len(possible) > max_origins:
         possible = possible[np.linspace(0, len(possible) - 1, max_origins).round().astype(np.int64)]
     origins, targets, asked = origins[possible], targets[possible], asked[possible]
@@ -208,6 +199,24 @@ def forecast_task(
         truth=xr.Dataset({FIELD: (dims, truth, attrs)}, coords=coords),
         block_dim="origin",
     )
+
+
+def _askable(
+    record: Record, bounds: tuple[int, int], leads: tuple[int, ...], within_session: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Which origins can be asked, all origins, their targets, which of these are asked, and the leads that fit."""
+    low, high = max(bounds[0] - 1, 0), bounds[1]
+    steps = np.asarray([lead for lead in leads if lead < high - low], dtype=np.int64)
+    origins = np.arange(low, high - 1)
+    targets = np.minimum(origins[:, None] + steps, len(record) - 1)
+    asked = origins[:, None] + steps < high
+    if within_session:
+        asked &= record.session[targets] == record.session[origins][:, None]
+    asked &= np.asarray(record.valid.any(axis=0))[targets]
+    possible = np.flatnonzero(asked.any(axis=1)) if len(steps) else np.empty(0, dtype=np.int64)
+    if not len(possible):
+        raise DataError(f"nothing to forecast from {bounds[0]} to {bounds[1]}: no lead of {list(leads)} fits")
+    return possible, origins, targets, asked, steps
 
 
 def encode_source(
@@ -259,5 +268,5 @@ def check_sizes(record: Record, config: HeatmapConfig) -> None:
     if record.count_cap and cap and (record.count_cap, record.scale) != (cap, model.count_scale):
         raise DataError(
             f"the model's pixels are counts up to {cap} ({model.count_scale}), the data's up to "
-            f"{record.count_cap} ({record.scale}); rasterize them with --count-cap {cap}"
+            f"{record.count_cap} ({record.scale}); rasterize them with count_cap {cap} in --config"
         )

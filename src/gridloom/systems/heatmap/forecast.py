@@ -1,5 +1,6 @@
 """Forecasts of a record's future, with coordinates."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from gridloom.systems.heatmap.record import SERIES, Record, read_record
 from gridloom.systems.heatmap.rollout import Feedback
 
 __all__ = ["QUANTILES", "forecast", "make_history"]
+
+_LOGGER = logging.getLogger(__name__)
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _CYCLES = 2
@@ -61,6 +64,9 @@ def forecast(
         raise DataError(f"expected horizon and num_samples of 1 or more, got {horizon} and {num_samples}")
     record, given = make_history(history, slot_ids, forecaster.config)
     check_sizes(record, forecaster.config)
+    cap = forecaster.config.model.count_cap
+    if cap and not record.count_cap:
+        _LOGGER.warning("the model knows counts up to %d: these pixels are taken to stand for such counts", cap)
     ahead = slots_ahead(
         horizon,
         time=record.time,
@@ -113,9 +119,9 @@ def make_history(
     if values.ndim not in (4, 5):
         raise DataError(f"history must be (T,C,H,W) or (B,T,C,H,W), got {values.shape}")
     length = values.shape[-4]
-    if slot_ids is None:
+    if slot_ids is None and config.model.num_slots > 1:
         raise DataError("slot_ids is missing: give the slot of each frame of the history")
-    slots = torch.as_tensor(slot_ids).cpu().numpy()
+    slots = np.zeros(length, dtype=np.int64) if slot_ids is None else torch.as_tensor(slot_ids).cpu().numpy()
     if slots.ndim != 1 or slots.dtype.kind not in "iu" or len(slots) < length:
         raise DataError(f"slot_ids must be whole numbers ({length},) or more, got {slots.dtype} {slots.shape}")
     dims = ("time", "channel", "y", "x") if values.ndim == 4 else (SERIES, "time", "channel", "y", "x")

@@ -90,8 +90,9 @@ def read_record(dataset: xr.Dataset, *, num_slots: int = 0) -> Record:
     Args:
         dataset: With `counts` (whole numbers) or `frames` (pixels in [0, 1], NaN where a slot did not happen), on
             (time, channel, y, x) or (series, time, channel, y, x); or with one variable of such dimensions. `slot` and
-            `session` are coordinates along time; without them frames are numbered from 0 and are one session.
-        num_slots: Slots of a cycle, where the dataset does not say.
+            `session` are coordinates along time. Without slots frames go round from slot 0 if the attribute
+            `num_slots` says how many there are, else all are in one; without sessions they are one.
+        num_slots: Slots that a model knows; frames must then say theirs.
 
     Raises:
         DataError: No such variable, or values that are neither counts nor pixels.
@@ -106,7 +107,7 @@ def read_record(dataset: xr.Dataset, *, num_slots: int = 0) -> Record:
     valid = _valid(dataset, array, own)
     found = int(dataset.attrs.get("num_slots", num_slots) or 0)
     if slot is None:
-        slot = np.arange(length, dtype=np.int64) % (found or length)
+        slot = _without_slots(length, int(dataset.attrs.get("num_slots", 0) or 0), num_slots)
     num_slots = found or int(slot.max(initial=0)) + 1
     if len(slot) and (slot.min() < 0 or slot.max() >= num_slots):
         raise DataError(f"slot_id out of range: expected 0 to {num_slots - 1}, got {slot.min()} to {slot.max()}")
@@ -124,6 +125,16 @@ def read_record(dataset: xr.Dataset, *, num_slots: int = 0) -> Record:
         channels=_names(dataset, array.shape[2]),
         attrs=dict(dataset.attrs),
     )
+
+
+def _without_slots(length: int, own: int, known: int) -> np.ndarray:
+    """Slots of frames that say none: they go round from 0 if there is a number of slots, else all are in one."""
+    if not own and known > 1:
+        raise DataError(
+            f"slot is missing: the model knows {known} slots; give the frames a coordinate slot along time "
+            f"(or the attribute num_slots, if they go round from slot 0)"
+        )
+    return np.arange(length, dtype=np.int64) % max(own, 1)
 
 
 def _variable(dataset: xr.Dataset) -> str:
