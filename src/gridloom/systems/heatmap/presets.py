@@ -25,7 +25,7 @@ def seed() -> HeatmapConfig:
 
 
 def recommended() -> HeatmapConfig:
-    """The seed's size with a transformer, and every switch that was measured to help."""
+    """The seed's size with a transformer, a residual, a linear way and a local network."""
     return HeatmapConfig(
         data=DataConfig(window=48, stride=16),
         model=ModelConfig(
