@@ -36,7 +36,7 @@ def baselines(*, data: str, quick: bool) -> dict[str, Any]:
 
     plain = {"model.residual": "none", "model.local": {"width": 0}, "model.motion": {"reach": 0}, "data.coarsen": [1]}
     config, parts = prepared(_PRESETS[data], {"data.path": data, **plain})
-    task = question(config, parts, leads=(1,), max_origins=32 if quick else ALL_ORIGINS)
+    task = question(config, leads=(1,), max_origins=32 if quick else ALL_ORIGINS)
     found = {}
     for name, build in BASELINES.items():
         predictor = build(config, parts.history)
@@ -57,12 +57,12 @@ def model(*, data: str, settings: dict[str, Any], quick: bool, leads: list[int])
     config = trained.config
     result: dict[str, Any] = {"cpu_seconds": seconds}
     for split in ("validation", "test"):
-        task = question(config, parts, leads=(1,), max_origins=32 if quick else ALL_ORIGINS, split=split)
+        task = question(config, leads=(1,), max_origins=32 if quick else ALL_ORIGINS, split=split)
         answers = HeatmapForecaster(with_samples(trained, 0)).predict(task.given, task.wanted)
         result[split] = errors(task, answers)["1"]
     if not leads:
         return result
-    task = question(config, parts, leads=tuple(leads), max_origins=8 if quick else _NUM_ORIGINS)
+    task = question(config, leads=tuple(leads), max_origins=8 if quick else _NUM_ORIGINS)
     predictions = {}
     for name, build in BASELINES.items():
         predictor = build(config, parts.history)

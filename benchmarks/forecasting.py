@@ -64,11 +64,10 @@ def train_forecaster(preset: str, settings: Mapping[str, Any]) -> tuple[Any, Any
     return trained, data, time.process_time() - started
 
 
-def question(config: Any, data: Any, *, leads: tuple[int, ...], max_origins: int, split: str = "test") -> Any:
+def question(config: Any, *, leads: tuple[int, ...], max_origins: int, split: str = "test") -> Any:
     """Ask a part for some leads."""
     from gridloom.systems.heatmap.data import forecast_task, open_record, split_record
 
-    del data
     record = open_record(config.data.path)
     return forecast_task(
         record,

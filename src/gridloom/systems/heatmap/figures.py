@@ -7,6 +7,8 @@ import torch
 import xarray as xr
 
 from gridloom.core.system import Drawing, View
+from gridloom.evaluate.bootstrap import Estimate
+from gridloom.evaluate.forecast import frame_errors
 from gridloom.evaluate.neighbors import project
 from gridloom.systems.heatmap.clock import Clock
 from gridloom.systems.heatmap.config import HeatmapConfig
@@ -19,7 +21,7 @@ from gridloom.systems.heatmap.pictures.latents import draw_latents
 from gridloom.systems.heatmap.predict import SAMPLES, HeatmapForecaster
 from gridloom.systems.heatmap.record import SERIES, Record
 from gridloom.systems.heatmap.source import FrameSource
-from gridloom.systems.heatmap.verification import Losses, cover, frame_losses, mean_by_slot, skill_by_lead
+from gridloom.systems.heatmap.verification import Losses, cover, frame_losses, mean_by_slot
 
 __all__ = ["FIGURES"]
 
@@ -196,13 +198,21 @@ def skill(view: View) -> Drawing | None:
     references = [name for name in (_PERSISTENCE, _SLOT_MEAN) if name in view.predictions]
     if not references:
         return None
-    losses = scene.losses()
-    asked = [lead for lead in range(len(scene.leads)) if losses.count[:, lead].any()]
-    kept = Losses(squared=losses.squared[..., asked], count=losses.count[:, asked], methods=losses.methods)
+    methods = tuple(view.predictions)
+    expected = {name: answers[[FIELD]] for name, answers in view.predictions.items()}
+    scores = frame_errors(view.task, expected, scene.config.seed, references=references, max_slots=0)
+    found = {(score.metric, score.group, score.method): score for score in scores}
+    asked = [lead for lead in scene.leads if ("mse", f"lead={lead}", scene.model) in found]
+
+    def estimate(reference: str, lead: int) -> Estimate:
+        row = [found[f"skill vs {reference}", f"lead={lead}", name] for name in methods]
+        ends = [np.array([getattr(score, end) for score in row]) for end in ("value", "low", "high")]
+        return Estimate(value=ends[0], low=ends[1], high=ends[2])
+
     return draw_skill(
-        {name: skill_by_lead(kept, name, seed=scene.config.seed) for name in references},
-        methods=losses.methods,
-        leads=[str(scene.leads[lead]) for lead in asked],
+        {name: [estimate(name, lead) for lead in asked] for name in references},
+        methods=methods,
+        leads=[str(lead) for lead in asked],
         step=scene.clock.step,
     )
 

@@ -1,4 +1,4 @@
-"""How good forecasts are by lead and by slot, and whether sample paths spread as much as the truth does."""
+"""What pictures show beyond the scores: errors in bins of slots, and what bands of any width hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,11 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from gridloom.evaluate.bootstrap import Estimate, block_ids, paired_block_bootstrap
-
-__all__ = ["Losses", "cover", "frame_losses", "mean_by_slot", "skill_by_lead"]
-
-_NUM_BLOCKS = 20
+__all__ = ["Losses", "cover", "frame_losses", "mean_by_slot"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,26 +38,6 @@ def frame_losses(
         count=counts.sum(axis=inside, dtype=np.int64),
         methods=tuple(answers),
     )
-
-
-def skill_by_lead(losses: Losses, reference: str, *, seed: int) -> list[Estimate]:
-    """Skill 1 - MSE / MSE of a reference for each lead, of all methods, with intervals of 90 %.
-
-    Blocks are of origins in a row, of those for which the lead was asked.
-    """
-    found = []
-    place = losses.methods.index(reference)
-    for lead in range(losses.count.shape[1]):
-        asked = np.flatnonzero(losses.count[:, lead] > 0)
-        blocks = block_ids(len(asked), _NUM_BLOCKS)
-        size = int(blocks.max(initial=-1)) + 1
-        summed = np.zeros((len(losses.methods), size))
-        weights = np.zeros(size)
-        np.add.at(weights, blocks, losses.count[asked, lead])
-        for method, squared in enumerate(losses.squared[:, asked, lead]):
-            np.add.at(summed[method], blocks, squared)
-        found.append(paired_block_bootstrap(summed, weights, reference=place, seed=seed).skill)
-    return found
 
 
 def mean_by_slot(
