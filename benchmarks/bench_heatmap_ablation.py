@@ -59,7 +59,7 @@ def variant(*, preset: str, settings: dict[str, Any], steps: int, quick: bool) -
     from gridloom.systems.heatmap.predict import HeatmapForecaster
 
     settings = {"data.path": "flights", "train.steps": steps, "train.validate_every": steps, **settings}
-    trained, parts, seconds = train_forecaster(preset, shorter(settings, quick))
+    trained, _, seconds = train_forecaster(preset, shorter(settings, quick))
     task = question(trained.config, leads=(1,), max_origins=24 if quick else ALL_ORIGINS)
     answers = HeatmapForecaster(trained).predict(task.given, task.wanted)
     held = latents(trained, quick)
