@@ -22,7 +22,7 @@ __all__ = ["forecast"]
 
 
 def forecast(  # noqa: PLR0913 - each says one thing about a forecast
-    data: str | Path | xr.Dataset | np.ndarray | Tensor,
+    data: str | Path | xr.Dataset | xr.DataArray | np.ndarray | Tensor,
     model: Path | str,
     horizon: int,
     *,
@@ -67,6 +67,8 @@ def forecast(  # noqa: PLR0913 - each says one thing about a forecast
         raise DataError(
             f"{artifact.path}: forecast needs a model of system heatmap or crossmae, this one is {artifact.system.name}"
         )
+    if isinstance(data, xr.DataArray):
+        data = data.to_dataset(name=data.name or "frames")
     history = data if isinstance(data, np.ndarray | Tensor) else to_dense(open_grid(data))
     found = forecast_frames(
         HeatmapForecaster(trained, precision=precision),
