@@ -5,23 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gridloom.grid.events.read import STANDARD_COLUMNS
 from gridloom.grid.events.synthetic import TradeDays
 
 __all__ = ["write_trade_days"]
 
-_COLUMNS = (
-    "TranID",
-    "Time",
-    "Price",
-    "Volume",
-    "SaleOrderVolume",
-    "BuyOrderVolume",
-    "Type",
-    "SaleOrderID",
-    "SaleOrderPrice",
-    "BuyOrderID",
-    "BuyOrderPrice",
-)
 _DAMAGE = {
     "price_unparsable": ("Price", ("", "n/a", "12..3")),
     "price_not_positive": ("Price", ("0.00", "-10.31")),
@@ -52,14 +40,16 @@ def write_trade_days(days: TradeDays, folder: Path | str, *, iso_times: bool = F
         prefix = f"{date}T" if iso_times else ""
         lines = _lines(part, prefix)
         bad = days.bad[(days.bad["code"] == code) & (days.bad["date"] == date)]
-        path.write_text("\n".join([",".join(_COLUMNS), *_with_bad_rows(lines, part, bad), ""]), encoding="utf-8")
+        path.write_text(
+            "\n".join([",".join(STANDARD_COLUMNS), *_with_bad_rows(lines, part, bad), ""]), encoding="utf-8"
+        )
         files.append(path)
     return files
 
 
 def _lines(part: pd.DataFrame, prefix: str) -> list[str]:
     columns = []
-    for name in _COLUMNS:
+    for name in STANDARD_COLUMNS:
         values = part[name].tolist()
         if name.endswith("Price"):
             columns.append([f"{value:.2f}" for value in values])
@@ -89,5 +79,5 @@ def _damaged(line: str, kind: str, place: int) -> str:
     if kind == "line_truncated":
         return ",".join(fields[: 1 + place % 3])
     name, texts = _DAMAGE[kind]
-    fields[_COLUMNS.index(name)] = texts[place % len(texts)]
+    fields[STANDARD_COLUMNS.index(name)] = texts[place % len(texts)]
     return ",".join(fields)

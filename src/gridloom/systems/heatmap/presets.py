@@ -1,6 +1,7 @@
 """Presets of the heatmap system."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from gridloom.core.settings import TrainConfig
 from gridloom.systems.heatmap.config import (
@@ -14,6 +15,18 @@ from gridloom.systems.heatmap.config import (
 )
 
 __all__ = ["PRESETS"]
+
+
+_SMALL = ModelConfig(
+    latent_dim=256,
+    widths=(8, 16, 32, 64),
+    num_blocks=1,
+    hidden=256,
+    pool="flatten",
+    alpha=1.0,
+    slot_init_std=0.02,
+    causal=CausalConfig(kind="transformer", dim=128, depth=2, num_heads=4, window=16),
+)
 
 
 def seed() -> HeatmapConfig:
@@ -56,16 +69,12 @@ def flights() -> HeatmapConfig:
     """Departures and arrivals by the hour: the hour of the week, followed as it changes, and what it leaves."""
     return HeatmapConfig(
         data=DataConfig(path="flights", window=24, stride=4, within_session=False, max_origins=60, num_samples=10),
-        model=ModelConfig(
+        model=replace(
+            _SMALL,
             latent_dim=512,
-            widths=(8, 16, 32, 64),
-            num_blocks=1,
             hidden=128,
-            pool="flatten",
             normalize="slot",
             linear=True,
-            alpha=1.0,
-            slot_init_std=0.02,
             causal=CausalConfig(kind="transformer", dim=512, depth=2, num_heads=4, window=23),
             next_slot=True,
             residual="slot_mean",
@@ -104,16 +113,9 @@ def es() -> HeatmapConfig:
             max_origins=60,
             num_samples=10,
         ),
-        model=ModelConfig(
-            latent_dim=256,
-            widths=(8, 16, 32, 64),
-            num_blocks=1,
-            hidden=256,
-            pool="flatten",
+        model=replace(
+            _SMALL,
             normalize="frame+stats",
-            alpha=1.0,
-            slot_init_std=0.02,
-            causal=CausalConfig(kind="transformer", dim=128, depth=2, num_heads=4, window=16),
             residual="ema",
             memory=MemoryConfig(
                 averages=(0.2, 0.02, 0.05, 0.12, 0.25, 0.5),
@@ -139,16 +141,11 @@ def digits() -> HeatmapConfig:
     """Digits that move and bounce: the last frame moves on as the frames before it did, and latents correct it."""
     return HeatmapConfig(
         data=DataConfig(path="moving-digits", window=12, stride=8, leads=(1, 3, 6)),
-        model=ModelConfig(
-            latent_dim=256,
+        model=replace(
+            _SMALL,
             widths=(8, 16, 32),
-            num_blocks=1,
-            hidden=256,
-            pool="flatten",
             normalize="none",
-            alpha=1.0,
-            slot_init_std=0.02,
-            causal=CausalConfig(kind="transformer", dim=128, depth=2, num_heads=4, window=11),
+            causal=replace(_SMALL.causal, window=11),
             residual="last",
             memory=MemoryConfig(lags=(1, 2, 3, 4, 5)),
             motion=MotionConfig(reach=5),
