@@ -67,8 +67,7 @@ def _open(source: str | Path) -> xr.Dataset:
         )
     if path.is_dir():
         is_store = path.suffix == ".zarr" or any((path / name).exists() for name in ("zarr.json", ".zgroup"))
-        # consolidated metadata is a copy that can be stale; a local folder does not need it
-        return _decoded(path, engine="zarr", chunks=None, consolidated=False) if is_store else read_images(path)
+        return _read_zarr(path) if is_store else read_images(path)
     suffix = path.suffix.lower()
     if suffix == ".npz":
         return read_npz(path)
@@ -83,6 +82,14 @@ def _open(source: str | Path) -> xr.Dataset:
     if suffix in _NETCDF:
         return _decoded(path, engine="scipy" if _is_classic(path) else "h5netcdf")
     return _decoded(path)
+
+
+def _read_zarr(path: Path) -> xr.Dataset:
+    """Read variables in the order of their names: a folder lists them as its file system does, each in its own way."""
+    # consolidated metadata is a copy that can be stale; a local folder does not need it
+    stored = _decoded(path, engine="zarr", chunks=None, consolidated=False)
+    variables = {name: stored[name] for name in sorted(stored.data_vars, key=str)}
+    return xr.Dataset(variables, coords=stored.coords, attrs=stored.attrs)
 
 
 def _is_classic(path: Path) -> bool:
