@@ -80,16 +80,18 @@ def warp(
 _PAD_MODES: dict[Padding, str] = {"border": "replicate", "zeros": "constant"}
 
 
-def inside(flow: Float[Tensor, "batch 2 height width"]) -> Bool[Tensor, "batch 1 height width"]:
+def inside(flow: Float[Tensor, "batch 2 height width"], *, margin: float = 0.0) -> Bool[Tensor, "batch 1 height width"]:
     """True where the flow is finite and x + flow(x) lies in [0, width - 1] x [0, height - 1].
 
     Args:
         flow: Offsets (dx, dy) in cells.
+        margin: Cells by which the limits are wider. A cell reaches half a cell beyond its center: with 0.5 the smallest
+            outward motion at a border does not count as leaving the frame.
     """
     across, down = _sampled_places(flow)
     height, width = flow.shape[-2:]
     # A comparison with NaN is False, and infinity is beyond every limit.
-    found = (across >= 0) & (across <= width - 1) & (down >= 0) & (down <= height - 1)
+    found = (across >= -margin) & (across <= width - 1 + margin) & (down >= -margin) & (down <= height - 1 + margin)
     return found[:, None]
 
 
