@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -71,7 +71,7 @@ class VideoReader:
         self.frames_per_second = rate
         self.num_frames = max(int(count), 0)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "VideoReader":
         """Return the reader itself."""
         return self
 
@@ -81,7 +81,7 @@ class VideoReader:
         """Close the file."""
         self.close()
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> "VideoReader":
         """Return the reader itself: there is one pass."""
         return self
 
@@ -228,7 +228,7 @@ class VideoWriter:
         self._coder: Any = None
         self._stack = ExitStack()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "VideoWriter":
         """Make the temporary file beside the target."""
         self._temporary = self._stack.enter_context(new_file(self._path))
         self._stack.push(self._finish)  # before the file is renamed
