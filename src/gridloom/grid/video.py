@@ -54,7 +54,7 @@ class VideoReader:
         self._path = Path(path)
         if not self._path.is_file():
             raise DataError(f"{path}: expected a video file, there is none")
-        cv2 = opencv()
+        cv2 = self._cv2 = opencv()
         with silence():
             self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         first = self._read()
@@ -121,8 +121,7 @@ class VideoReader:
 
     def _read(self) -> np.ndarray | None:
         came, pixels = self._capture.read()
-        # the order of channels is turned around: OpenCV has blue first
-        return np.ascontiguousarray(np.moveaxis(pixels[..., ::-1], -1, 0)) if came else None
+        return np.stack(self._cv2.split(pixels)[::-1]) if came else None  # OpenCV has blue first
 
 
 def iterate_frames(path: Path | str) -> Iterator[np.ndarray]:
@@ -187,8 +186,9 @@ def clip_of(frames: np.ndarray, *, frames_per_second: float | int, start: int = 
         raise DataError(f"expected more than 0 frames per second, got {frames_per_second}")
     seconds = (start + np.arange(len(frames))) / frames_per_second
     time = ("time", seconds, {"units": "s", "long_name": "seconds since the start of the video"})
+    values = {"units": "1", "long_name": "red, green, blue, 0 to 255"} if frames.dtype == np.uint8 else {"units": "1"}
     return xr.Dataset(
-        {"frames": (("time", "channel", "y", "x"), frames)},
+        {"frames": (("time", "channel", "y", "x"), frames, values)},
         coords={"time": time},
         attrs={"frames_per_second": float(frames_per_second)},
     )
@@ -263,7 +263,7 @@ class VideoWriter:
                 f"{self._path}: all frames are of one size, expected {self._shape[1]} x {self._shape[2]} "
                 f"(height x width), got {pixels.shape[1]} x {pixels.shape[2]}"
             )
-        self._coder.write(np.ascontiguousarray(np.moveaxis(_even(pixels), 0, -1)[..., ::-1]))
+        self._coder.write(self._cv2.merge(list(_even(pixels)[::-1])))  # OpenCV has blue first
         self._num_written += 1
 
     def _open(self, pixels: np.ndarray) -> Any:
