@@ -12,7 +12,8 @@ from gridloom.core.errors import DataError
 from gridloom.systems.temporal.clips import CLIP_DIMS, FRAMES
 from gridloom.systems.temporal.config import TemporalConfig
 from gridloom.systems.temporal.data import BESIDE
-from gridloom.systems.temporal.filters import Filter, RecursiveFilter, constant, kalman, unchanged
+from gridloom.systems.temporal.filters import Filter, RecursiveFilter, constant, unchanged
+from gridloom.systems.temporal.gates import KalmanGate
 from gridloom.systems.temporal.predict import clip_of_question
 
 __all__ = ["BASELINES", "FilterPredictor"]
@@ -54,12 +55,9 @@ class FilterPredictor:
         filtered = self.filter(clip)
         answers = {FRAMES: filtered.frames}
         if BESIDE in given:
+            if set(given[BESIDE].dims) != set(CLIP_DIMS):
+                raise DataError(f"{BESIDE} must be on {CLIP_DIMS}, as {FRAMES} is, got {given[BESIDE].dims}")
             beside = torch.from_numpy(given[BESIDE].transpose(*CLIP_DIMS).values.astype(np.float32))[None]
-            if beside.shape != clip.frames.shape:
-                raise DataError(
-                    f"{BESIDE} must be of the size of {FRAMES}, {list(clip.frames.shape[1:])}, "
-                    f"got {list(beside.shape[1:])}"
-                )
             answers[BESIDE] = filtered.replay(beside)
         coords = {name: given[name] for name in CLIP_DIMS if name in given.coords}
         return xr.Dataset({name: (CLIP_DIMS, values[0].numpy()) for name, values in answers.items()}, coords=coords)
@@ -82,5 +80,5 @@ BASELINES: Mapping[str, Callable[[TemporalConfig, xr.Dataset], Predictor | None]
     "constant 0.5": _moved(RecursiveFilter(rule=constant(0.5))),
     "constant 0.8": _moved(RecursiveFilter(rule=constant(0.8))),
     "seed": _moved(RecursiveFilter(rule=constant(0.3), warping="seed", masked=False)),
-    "kalman": _moved(RecursiveFilter(rule=kalman, warping="bicubic")),
+    "kalman": _moved(RecursiveFilter(rule=KalmanGate(), warping="bicubic")),
 }

@@ -35,6 +35,8 @@ __all__ = [
     "unchanged",
 ]
 
+_LEAST_COUNT = 0.05  # half of one cell of nine
+_LEAST_SHARE = 0.4  # of a frame that must be seen in the one before, for its noise to be estimated
 _ONE_DIFFERENCE = 2.0
 """Squared difference of two frames that show the same, in units of the variance of their noise."""
 
@@ -92,10 +94,14 @@ def kalman(evidence: Evidence) -> Gain:
 
 
 def _residual(evidence: Evidence) -> Tensor:
-    """Squared difference in units of the noise variance, mean over channels and 3 x 3 cells."""
+    """Squared difference in units of the noise variance, mean over channels and the valid ones of 3 x 3 cells."""
     noise = evidence.noise[:, :, None, None]
     squares = ((evidence.warped - evidence.current) ** 2 / noise).mean(dim=1, keepdim=True)
-    return F.avg_pool2d(F.pad(squares, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    total, count = (
+        F.avg_pool2d(part, 3, stride=1, padding=1)
+        for part in (squares * evidence.valid, evidence.valid.to(squares.dtype))
+    )
+    return total / count.clamp(min=_LEAST_COUNT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +147,8 @@ class RecursiveFilter:
                 seen = self._seen(clip, index) & torch.isfinite(moved).all(dim=1, keepdim=True) & torch.isfinite(before)
                 noise = clip.noise
                 if noise is None:
-                    tracker.update(_pair_noise(current - self._moved(clip, last, index), seen))
-                    noise = tracker.value
-                # Rules look at whole neighborhoods, also at what does not count itself, as long as it is a number.
-                warped = torch.where(torch.isfinite(moved), moved, current)
+                    noise = _follow_noise(tracker, current - self._moved(clip, last, index), seen)
+                warped = torch.where(seen, moved, current)
                 gain = self.rule(Evidence(warped=warped, current=current, variance=before, valid=seen, noise=noise))
                 weight, variance = gain.alpha, gain.variance
             else:
@@ -186,10 +190,12 @@ class RecursiveFilter:
             raise DataError(f"warping {self.warping!r} needs clips with {needed}, this one has none; use 'none'")
 
 
-def _pair_noise(difference: Tensor, seen: Tensor) -> Tensor:
-    """Variance of the flicker by channel, from the difference of two frames as they came."""
+def _follow_noise(tracker: NoiseTracker, difference: Tensor, seen: Tensor) -> Tensor:
+    """Variance of the flicker by channel, from the differences of frames as they came; at a cut that of before."""
     known = seen & torch.isfinite(difference).all(dim=1, keepdim=True)
-    return estimate_noise(torch.where(known, difference, 0.0), known, gain=_ONE_DIFFERENCE)
+    found = estimate_noise(torch.where(known, difference, 0.0), known, gain=_ONE_DIFFERENCE)
+    followed = tracker.update(found, known.float().mean(dim=(1, 2, 3)) > _LEAST_SHARE)
+    return found if followed is None else followed
 
 
 @dataclass(frozen=True, kw_only=True)
