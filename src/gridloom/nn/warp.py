@@ -146,7 +146,7 @@ def _sampled_places(flow: Tensor) -> tuple[Tensor, Tensor]:
     return across, down
 
 
-def _normalized(place: Tensor, size: int, align_corners: bool) -> Tensor:
+def _normalized(place: Tensor, size: int | torch.SymInt, align_corners: bool) -> Tensor:
     """Cells to grid_sample's coordinates from -1 to 1."""
     if not align_corners:
         return (2.0 * place + 1.0) / size - 1.0

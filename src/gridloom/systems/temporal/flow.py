@@ -49,14 +49,14 @@ def invert_flow(
     if method == "splat":
         pushed, weight = splat(-flow, flow)
         return pushed, weight > _LEAST_WEIGHT
-    known = flow.isfinite().all(dim=1, keepdim=True)
-    back = torch.where(known, -flow, torch.zeros_like(flow))
-    planes = torch.cat([back, known.to(flow.dtype)], dim=1)
-    sampled = planes
+    finite = flow.isfinite().all(dim=1, keepdim=True)
+    back = torch.where(finite, -flow, torch.zeros_like(flow))
+    planes = torch.cat([back, finite.to(flow.dtype)], dim=1)
+    known = torch.ones_like(finite)
     for _ in range(iterations):
         sampled = warp(planes, back)
-        back = sampled[:, :2]
-    return back, sampled[:, 2:] > _WHOLE
+        back, known = sampled[:, :2], known & (sampled[:, 2:] > _WHOLE)
+    return back, known
 
 
 def splat(
@@ -190,8 +190,8 @@ def check_flow_direction(
         warped["unwarped"] = planes.float()
         chosen = compared.expand_as(z_cur)
         truth = z_cur[chosen].float()
-        scale = truth.var(correction=0).item()
-        found = {name: _decibels(all_[:, :-1][chosen] - truth, scale) for name, all_ in warped.items()}
+        scale = truth.var(correction=0).item() if truth.numel() else 0.0
+        found = {name: _decibels(moved[:, :-1][chosen] - truth, scale) for name, moved in warped.items()}
     return FlowCheck(direction=_direction(found), **found)
 
 
