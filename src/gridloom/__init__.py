@@ -30,6 +30,7 @@ __all__ = [
     "rasterize",
     "save_grid",
     "search_embeddings",
+    "stabilize",
     "train_system",
 ]
 
@@ -59,6 +60,7 @@ _PLACES = {
     "rasterize": "gridloom.workflows.rasterize:rasterize",
     "save_grid": "gridloom.grid.write:save_grid",
     "search_embeddings": "gridloom.workflows.search:search",
+    "stabilize": "gridloom.workflows.stabilize:stabilize",
     "train_system": "gridloom.workflows.train:train",
 }
 
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from gridloom.workflows.rasterize import rasterize
     from gridloom.workflows.search import find_duplicates, find_outliers
     from gridloom.workflows.search import search as search_embeddings
+    from gridloom.workflows.stabilize import stabilize
     from gridloom.workflows.train import configure
     from gridloom.workflows.train import train as train_system
 

@@ -22,6 +22,7 @@ VERBS = {
     "fill": "fill the gaps of a record, with how certain and from where",
     "forecast": "forecast the frames after a record, with sample paths",
     "locate": "say where something is in images, how certain, and where else",
+    "stabilize": "take the flicker out of a video, or of latents over time",
     "figures": "draw the pictures of a run, as PNG and SVG, with a gallery",
     "info": "say what a run, an artifact or a file of weights is",
     "report": "draw a run as one self-contained HTML page",

@@ -45,6 +45,14 @@ class Objective(nn.Module, ABC):
     def begin_step(self, step: int) -> None:
         """Set schedules that depend on the step; the default has none."""
 
+    def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Maps worth looking at while it trains, [row, column] from 0 to 1 by name; the default has none.
+
+        Asked for at each validation pass, with one window and on the first process alone, and written as TensorBoard
+        events. Draws nothing from a global generator.
+        """
+        return {}
+
     @abstractmethod
     def forward(self, batch: Batch) -> Step:
         """Return one loss per sample. Draws come from `batch.key`, never from a global generator."""

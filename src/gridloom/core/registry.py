@@ -21,6 +21,7 @@ BUILT_IN = {
     "energy": "gridloom.systems.energy:SYSTEM",
     "crossmae": "gridloom.systems.crossmae:SYSTEM",
     "heatmap": "gridloom.systems.heatmap:SYSTEM",
+    "temporal": "gridloom.systems.temporal:SYSTEM",
     "finetune": "gridloom.finetune:SYSTEM",
 }
 """Name and place of each built-in system; a new one is registered here."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from gridloom.core.atomic import write_text
 from gridloom.core.errors import DataError
@@ -105,6 +106,17 @@ class RunLog:
         if self._events is not None:
             for name, value in figures.items():
                 self._events.add_scalar(f"{part}/{name}", value, step)
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether there is somewhere to write pictures to."""
+        return self._events is not None
+
+    def pictures(self, step: int, part: str, maps: Mapping[str, Tensor]) -> None:
+        """Write maps [row, column], from 0 to 1, as TensorBoard events; without TensorBoard nothing is written."""
+        if self._events is not None:
+            for name, values in maps.items():
+                self._events.add_image(f"{part}/{name}", values.float().clamp(0, 1).cpu(), step, dataformats="HW")
 
     def progress(self, step: int, figures: Mapping[str, float] | None = None) -> None:
         """Show that a step is done."""

@@ -187,6 +187,17 @@ class _Trainer:
         )
         return {name: value / len(windows) for name, value in zip(names, summed.tolist(), strict=True)}
 
+    @torch.no_grad()
+    def pictures(self) -> Mapping[str, Tensor]:
+        """Maps of the middle window of the validation part, on the first process alone: they may not communicate."""
+        source = self.sources["validation"]
+        batch = source.collate([len(source) // 2], 0).to(self.peers.device)
+        self.objective.eval()
+        with self._autocast():
+            maps = self.objective.pictures(batch)
+        self.objective.train()
+        return maps
+
     def means(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         """Means over the global batch; the gradient's norm is the same everywhere."""
         names = [name for name in sums if name != "gradient_norm"]
@@ -322,8 +333,10 @@ def _report(
             held_out = trainer.validate()
             if best is not None:
                 best.offer(trainer.objective, step, held_out, write=trainer.peers.is_first)
+            maps = trainer.pictures() if log is not None and log.shows_pictures else {}
         if log is not None:
             log.record(step, "validation", held_out)
+            log.pictures(step, "validation", maps)
     if log is not None:
         log.progress(step, None if figures is None else {"loss": figures["loss"]})
 

@@ -188,6 +188,12 @@ def _describe_data(prepared: Prepared) -> str:
 
 
 def _describe_parts(splits: Mapping[str, Any]) -> str:
+    if "clips" in splits:
+        clips = []
+        for name, parts in splits["clips"].items():
+            ranges = ", ".join(f"{part} {start} to {stop}" for part, (start, stop) in parts.items() if stop > start)
+            clips.append(f"{name} ({ranges})")
+        return f"Clips, each cut along {splits['dim']}: {'; '.join(clips)}."
     if "parts" not in splits:
         return (
             f"Held out: {splits['share']:.0%} of what was observed for the test, in gaps of the kind "

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 from gridloom.core.errors import DataError
 from gridloom.nn.warp import inside, warp
+from gridloom.systems.temporal.fusion import CELL_MARGIN
 from gridloom.systems.temporal.gates import Evidence, Gain, constant_gain
-from gridloom.systems.temporal.module import CELL_MARGIN, warp_seed
 from gridloom.systems.temporal.noise import NoiseTracker, estimate_noise
+from gridloom.systems.temporal.seed import warp_seed
 from gridloom.systems.temporal.stream import Clip
 
 __all__ = [
