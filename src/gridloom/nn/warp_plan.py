@@ -27,11 +27,13 @@ class WarpPlan:
     Attributes:
         taps: For each cell of the batch, the cells of the batch that are read, counted through.
         weights: Their weights; 0 for a tap outside the frame with padding by zeros.
+        starts: Where the taps of each cell begin among all of them.
         valid: True where the flow is finite and samples inside the frame, as `inside` says.
     """
 
     taps: Int32[Tensor, "cells taps"]
     weights: Float[Tensor, "cells taps"]
+    starts: Int32[Tensor, " cells"]
     valid: Bool[Tensor, "batch 1 height width"]
 
     @classmethod
@@ -45,12 +47,12 @@ class WarpPlan:
         """Prepare the warp by a flow; arguments as of `warp`. No gradient reaches the flow.
 
         Raises:
-            DataError: The batch has 2^31 cells or more.
+            DataError: The batch has 2^27 cells or more.
         """
         batch, _, height, width = flow.shape
         cells = height * width
-        if batch * cells >= 2**31:
-            raise DataError(f"a plan counts at most 2^31 - 1 cells, got {batch} x {height} x {width}; split the batch")
+        if 16 * batch * cells >= 2**31:
+            raise DataError(f"a plan holds fewer than 2^27 cells, got {batch} x {height} x {width}; split the batch")
         with torch.no_grad():
             offsets = flow.to(torch.float32).nan_to_num(0.0, 0.0, 0.0)
             columns, across = _axis(offsets[:, 0], -1, mode, padding)
@@ -60,7 +62,13 @@ class WarpPlan:
             # Planes first and one stack last: products over two or four taps in the last axis are several times slower.
             taps = torch.stack([start + column for start in starts for column in columns], dim=-1)
             weights = torch.stack([one * other for one in down for other in across], dim=-1)
-            return cls(taps=taps.flatten(0, 2), weights=weights.flatten(0, 2), valid=inside(flow))
+            num_taps = taps.shape[-1]
+            return cls(
+                taps=taps.view(-1, num_taps),
+                weights=weights.view(-1, num_taps),
+                starts=torch.arange(0, taps.numel(), num_taps, dtype=torch.int32, device=flow.device),
+                valid=inside(flow),
+            )
 
     def apply(self, values: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
         """Sample values; the result is in their type, stored channels last.
@@ -80,7 +88,8 @@ class WarpPlan:
             )
         dtype = torch.promote_types(values.dtype, torch.float32)
         table = values.to(dtype).permute(0, 2, 3, 1).reshape(-1, channels)
-        rows = F.embedding_bag(self.taps, table, per_sample_weights=self.weights.to(dtype), mode="sum")
+        weights = self.weights.flatten().to(dtype)
+        rows = F.embedding_bag(self.taps.flatten(), table, self.starts, per_sample_weights=weights, mode="sum")
         return rows.view(batch, height, width, channels).permute(0, 3, 1, 2).to(values.dtype)
 
 
