@@ -5,9 +5,12 @@ clean frames. Latents `avg4` are means of 4 x 4 pixels; `pca8` are the 16 princi
 fitted on the clip. Flicker is independent normal noise, seed 0, of a given share of each channel's own deviation.
 """
 
+import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +19,11 @@ import xarray as xr
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["CUT", "NAMES", "VIDEOS", "Case", "case", "filters", "noisy_flow", "recording", "scores"]
+__all__ = ["CUT", "NAMES", "VIDEOS", "Case", "case", "filters", "recording", "run_filter", "run_module", "train_module"]
 
 NAMES = ("carphone", "bikes-a", "bikes-b", "bunny")
-VIDEOS = {"carphone": "carphone", "bikes-a": "bikes", "bikes-b": "bikes", "bunny": "bunny"}
-"""The video of each clip: two clips of one video are left out together."""
+VIDEOS = {"carphone": ("carphone",), "bikes": ("bikes-a", "bikes-b"), "bunny": ("bunny",)}
+"""Clips of each video: those of one video are left out together."""
 CUT = 16
 """The frame of the clip with a cut that begins the new shot."""
 
@@ -49,7 +52,7 @@ def recording(name: str, latents: str = "avg4") -> Any:
     """Latents of a clip with the motion of its clean frames.
 
     Args:
-        name: One of `NAMES`, or `cut`: frames 60 to 95 of bikes, with a cut at `CUT`.
+        name: Of a sample, or `cut`: frames 60 to 95 of bikes, with a cut at `CUT`.
         latents: `avg4` or `pca8`.
     """
     from gridloom.grid.read import open_grid
@@ -102,7 +105,7 @@ def case(
     clip = replace(as_clip(given, noise=variance.numpy()), cut=None)
     truth = as_clip(found)
     if flow == "noisy":
-        clip = replace(clip, **noisy_flow(noisy.numpy()))
+        clip = replace(clip, **_noisy_flow(noisy.numpy()))
     elif flow == "none":
         clip = replace(clip, flow=None, flow_next=None, occluded=None, occluded_next=None)
     return Case(clip=clip, clean=clean[None], flow=truth.flow, occluded=truth.occluded)
@@ -121,7 +124,7 @@ def _flicker(clean: Tensor, kind: str) -> Tensor:
     return smooth / smooth.std()
 
 
-def noisy_flow(frames: np.ndarray) -> Mapping[str, Tensor]:
+def _noisy_flow(frames: np.ndarray) -> Mapping[str, Tensor]:
     """Motion estimated from latents with flicker, as fields of a clip."""
     from gridloom.grid.optical_flow import clip_flow
 
@@ -171,16 +174,39 @@ def filters() -> Mapping[str, Any]:
     }
 
 
-def scores(one: Case, output: Tensor, frozen: Tensor, *, ahead: bool = False) -> dict[str, float]:
-    """Score a filter; one that looks ahead not at the end either.
+def run_filter(one: Case, filter_: Any, *, ahead: bool = False) -> dict[str, Any]:
+    """Run one of `filters`, freeze its weights, run it on the clean frames, and score both.
 
     Args:
         one: The case.
-        output: What the filter made of the frames with flicker, [1, time, channel, y, x].
-        frozen: What it makes of the clean frames with the same weights.
-        ahead: Whether it looks ahead.
+        filter_: The filter.
+        ahead: Whether it looks ahead: the last frames are not scored then.
     """
-    from gridloom.evaluate.flicker import flicker_scores
+    with torch.inference_mode():
+        done = filter_(one.clip)
+        return _scores(one, done.frames, done.replay(one.clean), ahead=ahead)
+
+
+def run_module(one: Case, module: Any, *, mode: str = "causal", known: bool = True) -> dict[str, Any]:
+    """The same for a `TemporalModule`.
+
+    Args:
+        one: The case.
+        module: The module.
+        mode: `causal` or `bidirectional`.
+        known: Whether it is told the variance of the flicker; otherwise it estimates it.
+    """
+    from gridloom.systems.temporal.stream import replay, stabilize_clip
+
+    clip = one.clip if known else replace(one.clip, noise=None)
+    with torch.inference_mode():
+        done = stabilize_clip(module, clip, mode=mode)
+        return _scores(one, done.frames, replay(module, done, one.clean), ahead=mode != "causal")
+
+
+def _scores(one: Case, output: Tensor, frozen: Tensor, *, ahead: bool) -> dict[str, Any]:
+    """All scores, and the error of each frame."""
+    from gridloom.evaluate.flicker import error_by_frame, flicker_scores
 
     found = flicker_scores(
         output,
@@ -199,7 +225,55 @@ def scores(one: Case, output: Tensor, frozen: Tensor, *, ahead: bool = False) ->
         "variation": found.variation_db,
         "sharpness": found.sharpness,
         "warp": found.warp.value,
-        "floor": found.warp.floor,
         "distance": found.warp.distance,
         "coverage": found.warp.coverage,
+        "by_frame": error_by_frame(output, one.clean, one.clip.noise)[0].tolist(),
     }
+
+
+def train_module(
+    held_out: str, *, latents: str = "avg4", preset: str = "video", settings: Mapping[str, Any] | None = None
+) -> tuple[Any, float]:
+    """Train on the other videos.
+
+    Args:
+        held_out: The video, one of `VIDEOS`, that is not trained on.
+        latents: `avg4` or `pca8`.
+        preset: Of the temporal system.
+        settings: Changes of the preset.
+
+    Returns:
+        The module, and CPU seconds of the training alone.
+    """
+    from gridloom.core.registry import get_system
+    from gridloom.grid.write import save_grid
+    from gridloom.train.distributed import processes
+    from gridloom.train.loop import train
+    from gridloom.workflows.train import configure
+
+    torch.set_num_threads(1)
+    system = get_system("temporal")
+    with tempfile.TemporaryDirectory() as folder, processes("cpu") as peers:
+        paths = {}
+        for video in VIDEOS:
+            paths[video] = str(Path(folder) / f"{video}.nc")
+            save_grid(recording(video, latents).dataset(), paths[video])
+        also = [path for video, path in paths.items() if video != held_out]
+        data = {"data.path": paths[held_out], "data.also": also, "data.held_out": True, "data.factor": 1}
+        config = system.resolve(configure(system, preset=preset, settings={**data, **(settings or {})}))
+        prepared = system.prepare(config)
+        torch.manual_seed(config.seed)
+        objective = system.objective(config)
+        started = time.process_time()
+        train(
+            objective,
+            prepared.sources,
+            config.train,
+            seed=config.seed,
+            folder=Path(folder) / "run",
+            peers=peers,
+            record={"system": "temporal"},
+            monitor=system.monitor,
+            show=False,
+        )
+    return objective.eval().module, time.process_time() - started
