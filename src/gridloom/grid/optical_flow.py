@@ -32,7 +32,7 @@ def dis_flow(
     previous: np.ndarray,
     *,
     preset: Preset = "medium",
-    value_range: tuple[float, float] | None = None,
+    value_range: tuple[float | int, float | int] | None = None,
     enlarge: int | None = None,
 ) -> np.ndarray:
     """Estimate the flow from the current frame back to the previous one.
@@ -69,9 +69,9 @@ def clip_flow(
     clip: xr.Dataset,
     *,
     preset: Preset = "medium",
-    value_range: tuple[float, float] | None = None,
+    value_range: tuple[float | int, float | int] | None = None,
     enlarge: int | None = None,
-    cut_share: float = CUT_SHARE,
+    cut_share: float | int = CUT_SHARE,
 ) -> xr.Dataset:
     """Add to a clip the flow between its frames, both ways, what is hidden, and where shots begin.
 
@@ -114,7 +114,7 @@ def clip_flow(
     )
 
 
-def occluded_cells(there: np.ndarray, back: np.ndarray, *, tolerance: float = 0.5) -> np.ndarray:
+def occluded_cells(there: np.ndarray, back: np.ndarray, *, tolerance: float | int = 0.5) -> np.ndarray:
     """Find cells whose content the other frame does not show: going there and back does not lead home.
 
     A cell is occluded where |there + back|^2 > 0.01 (|there|^2 + |back|^2) + tolerance, with `back` sampled where
@@ -225,7 +225,7 @@ def _flow(engine: Any, current: np.ndarray, previous: np.ndarray, size: tuple[in
     return np.ascontiguousarray(np.moveaxis(flow, -1, 0), dtype=np.float32)
 
 
-def _gray(frames: np.ndarray, value_range: tuple[float, float] | None, times: int) -> list[np.ndarray]:
+def _gray(frames: np.ndarray, value_range: tuple[float | int, float | int] | None, times: int) -> list[np.ndarray]:
     """Turn frames [time, channel, y, x] into gray ones of uint8, enlarged."""
     cv2 = opencv()
     if frames.dtype != np.uint8:
@@ -240,7 +240,7 @@ def _gray(frames: np.ndarray, value_range: tuple[float, float] | None, times: in
     return pictures
 
 
-def _stretched(frames: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
+def _stretched(frames: np.ndarray, value_range: tuple[float | int, float | int] | None) -> np.ndarray:
     """Bring floating frames to 0..255, those of other than 1 or 3 channels by their first principal component."""
     if not np.isfinite(frames).all():
         raise DataError("optical flow needs frames without NaN or infinity; fill them first")

@@ -24,7 +24,7 @@ from gridloom.systems.energy.pictures.frame import (
     stacked,
 )
 from gridloom.systems.energy.pictures.frame import spread as evenly
-from gridloom.systems.energy.pictures.moving import to_gif
+from gridloom.viz.gif import to_gif
 from gridloom.viz.style import COLORS, COLUMN_CM, figure, style
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def optimization(
         if lower is not None:
             _progress(lower, others)
         finish(made)
-        animation = to_gif(scene.frame, [int(n) for n in evenly(len(candidates), _FRAMES)])
+        animation = to_gif(scene.frame(int(number)) for number in evenly(len(candidates), _FRAMES))
     caption = (
         "Candidates of the iterations (one color each) over lines of equal energy; arrows lead from each iteration's "
         "best candidate to the next one's. "

@@ -7,12 +7,13 @@ from jaxtyping import Float
 
 from gridloom.core.system import Drawing
 from gridloom.systems.heatmap.pictures.cells import Look
-from gridloom.systems.heatmap.pictures.panels import PanelRow, draw_table, to_gif
+from gridloom.systems.heatmap.pictures.panels import PanelRow, draw_table, film
+from gridloom.viz.gif import to_gif
 
 __all__ = ["draw_film", "draw_forecast", "draw_strip", "is_wide"]
 
 _WIDE = 0.75
-_FILM_CM = 15.0
+_FILM_CM, _FILM_DPI = 15.0, 120
 _PER_TEN_THOUSAND = 1e4
 
 
@@ -155,5 +156,5 @@ def draw_film(
         f"A forecast that goes on {length - 1} steps of {step} from one origin, each frame fed back, beside the truth "
         f"and {' and '.join(list(frames)[2:])}. {look.told}"
     )
-    animation = to_gif(moving, content, list(titles), milliseconds=350)
+    animation = to_gif(film(moving, content, titles), milliseconds=350, dpi=_FILM_DPI, colors=96, hold=4)
     return Drawing(figure=still.figure, caption=caption, data=dict(frames), animation=animation)

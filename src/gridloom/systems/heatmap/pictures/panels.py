@@ -1,7 +1,6 @@
 """Tables of frames: rows of panels that share colors and axes."""
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +17,13 @@ if TYPE_CHECKING:
 else:  # matplotlib is imported where something is drawn
     Axes = AxesImage = Figure = Any
 
-__all__ = ["PanelRow", "Table", "draw_table", "to_gif"]
+__all__ = ["PanelRow", "Table", "draw_table", "film"]
 
 _CHARACTER_CM, _RIGHT_CM, _GAP_CM, _BLOCK_GAP_CM = 0.14, 0.1, 0.1, 0.35
 _TITLE_CM, _LINE_CM, _NOTE_CM = 0.12, 0.34, 0.34
 _FOOT_CM, _NAME_CM, _BAR_CM, _BAR_FOOT_CM = 0.62, 0.33, 0.2, 0.85
 _TICKS_CM, _TICKS_AND_NAME_CM = 0.68, 0.98
 _SMALL = 6.5
-_FILM_DPI = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,34 +213,23 @@ def _bars(made: Figure, place: _Places, look: Look, scale: ColorScale, errors: C
         bar.outline.set_linewidth(0.4)
 
 
-def to_gif(
-    table: Table, frames: Sequence[Sequence[Sequence[np.ndarray | None]]], titles: Sequence[str], *, milliseconds: int
-) -> bytes:
-    """Draw a table again and again with other frames, as a GIF that repeats; the last one stays longer.
+def film(
+    table: Table, frames: Sequence[Sequence[Sequence[np.ndarray | None]]], titles: Sequence[str]
+) -> Iterator[Figure]:
+    """Put other frames into a table, again and again; at the end it shows the last ones.
 
     Args:
-        table: What is drawn; at the end it shows the last frames.
+        table: What is drawn.
         frames: By time, row and column.
         titles: By time.
-        milliseconds: How long each stays.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
 
-    table.figure.set_dpi(_FILM_DPI)
-    canvas = FigureCanvasAgg(table.figure)
-    pictures = []
+    Yields:
+        The figure of the table, for each time.
+    """
     for content, title in zip(frames, titles, strict=True):
         for row, images in zip(table.images, content, strict=True):
             for drawn, image in zip(row, images, strict=True):
                 if drawn is not None and image is not None:
                     drawn.set_data(image)
         table.title.set_text(title)
-        with style():
-            canvas.draw()  # type: ignore[no-untyped-call]
-        picture = Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba()))  # type: ignore[no-untyped-call]
-        pictures.append(picture.convert("RGB").quantize(96, dither=Image.Dither.NONE))
-    buffer = io.BytesIO()
-    durations = [milliseconds] * (len(pictures) - 1) + [4 * milliseconds]
-    pictures[0].save(buffer, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
-    return buffer.getvalue()
+        yield table.figure
