@@ -11,17 +11,27 @@ from gridloom.core.errors import ConfigError
 from gridloom.core.random import window_keys
 from gridloom.core.settings import TrainConfig
 from gridloom.grid.prepare import GridConfig
-from gridloom.systems.semantic import SYSTEM, ContrastConfig, MaskConfig, ModelConfig, SelfSupervised, SemanticConfig
+from gridloom.systems.semantic import (
+    SYSTEM,
+    ContrastConfig,
+    EquivarianceConfig,
+    MaskConfig,
+    ModelConfig,
+    SelfSupervised,
+    SemanticConfig,
+)
 from tests.contract.processes import train_in_child, train_on_ranks
 from tests.contract.test_battery import losses
 
 SMALL = ModelConfig(input_channels=1, latent_dim=16, width=4)
 CONTRAST = ContrastConfig(weight=1.0)
+MAP = replace(SMALL, latent="map")
+MOVING = EquivarianceConfig(weight=2.0)
 
 
 def objective(**changes) -> SelfSupervised:
     torch.manual_seed(0)
-    return SelfSupervised(SemanticConfig(model=SMALL, **changes))
+    return SelfSupervised(SemanticConfig(**{"model": SMALL, **changes}))
 
 
 def batch_of(values: Tensor, valid: Tensor | None = None, epoch: int = 0) -> Batch:
@@ -39,7 +49,14 @@ def fields(count: int = 4) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mask": MaskConfig(share=0.5)}, {"contrast": CONTRAST}, {"contrast": CONTRAST, "reconstruct": 0.0}]
+    "changes",
+    [
+        {"mask": MaskConfig(share=0.5)},
+        {"contrast": CONTRAST},
+        {"contrast": CONTRAST, "reconstruct": 0.0},
+        {"model": MAP, "equivariance": MOVING},
+        {"model": MAP, "equivariance": EquivarianceConfig(weight=1.0, rotate=5.0, zoom=1.1)},
+    ],
 )
 def test_hidden_values_change_no_loss_and_no_gradient(changes: dict) -> None:
     x = fields()
@@ -150,3 +167,64 @@ def test_two_ranks_contrast_with_each_others_samples(tmp_path: Path) -> None:
     train_on_ranks(CONTRASTING, tmp_path / "two", 2)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     assert len(losses(tmp_path / "one")) == 4
+
+
+def test_equivariance_adds_its_weight_times_the_error_of_the_moved_latent() -> None:
+    x = batch_of(fields())
+    plain = objective(model=MAP)(x)
+    moving = objective(model=MAP, equivariance=MOVING)(x)
+    assert set(moving.metrics) == {"rmse", "equivariance"} and "equivariance" not in plain.metrics
+    assert torch.allclose(moving.loss, plain.loss + 2.0 * moving.metrics["equivariance"])
+    assert torch.equal(moving.metrics["rmse"], plain.metrics["rmse"])
+    again = objective(model=MAP, equivariance=MOVING)(batch_of(fields(), epoch=1))
+    assert not torch.equal(again.metrics["equivariance"], moving.metrics["equivariance"])
+
+
+def test_equivariance_of_a_sample_depends_on_no_other() -> None:
+    x = batch_of(fields())
+    model = objective(model=MAP, equivariance=MOVING)
+    assert torch.allclose(model(x.take(slice(2, 3))).loss, model(x).loss[2:3], rtol=1e-5)
+
+
+def test_equivariance_is_learned() -> None:
+    torch.manual_seed(0)
+    model = objective(model=MAP, equivariance=EquivarianceConfig(weight=0.3))
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    smooth = torch.nn.functional.interpolate(fields(8)[..., :8, :8], scale_factor=4.0, mode="bilinear")
+    found = []
+    for epoch in range(20):
+        step = model(batch_of(smooth, epoch=epoch))
+        found.append(float(step.metrics["equivariance"].mean()))
+        optimizer.zero_grad()
+        step.loss.mean().backward()
+        optimizer.step()
+    assert sum(found[-5:]) < 0.5 * sum(found[:5])
+
+
+def test_equivariance_of_views_is_learned_beside_contrast() -> None:
+    model = objective(model=MAP, contrast=CONTRAST, reconstruct=0.0, decode=False, equivariance=MOVING)
+    plain = objective(model=MAP, contrast=CONTRAST, reconstruct=0.0, decode=False)
+    step, without = model(batch_of(fields())), plain(batch_of(fields()))
+    assert torch.allclose(step.loss, without.loss + 2.0 * step.metrics["equivariance"])
+    assert step.metrics["equivariance"].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"equivariance": MOVING}, "set model.latent map"),
+        (
+            {"model": MAP, "equivariance": MOVING, "data": GridConfig(window=(16, 64))},
+            r"windows of 32 cells or more along each axis \(4 of the latent map\), got \(16, 64\)",
+        ),
+    ],
+)
+def test_equivariance_where_nothing_can_be_compared_is_refused(changes: dict, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        SemanticConfig(**{"model": SMALL, **changes})
+
+
+@pytest.mark.parametrize("wrong", [{"weight": -1.0}, {"shift": -1}, {"zoom": 0.5}, {"weight": 1.0, "shift": 0}])
+def test_motion_that_is_none_is_refused(wrong: dict) -> None:
+    with pytest.raises(ConfigError, match="equivariance: "):
+        EquivarianceConfig(**wrong)

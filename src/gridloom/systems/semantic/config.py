@@ -8,7 +8,19 @@ from gridloom.core.errors import ConfigError
 from gridloom.core.settings import RunConfig, TrainConfig
 from gridloom.grid.prepare import GridConfig
 
-__all__ = ["PRESETS", "AugmentConfig", "ContrastConfig", "MaskConfig", "ModelConfig", "SemanticConfig"]
+__all__ = [
+    "PRESETS",
+    "AugmentConfig",
+    "ContrastConfig",
+    "EquivarianceConfig",
+    "MaskConfig",
+    "ModelConfig",
+    "SemanticConfig",
+]
+
+_LEAST_MAP = 4
+"""Cells of a latent map along each axis, of which the outermost are no place to compare motion."""
+_MAP_STRIDE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +130,30 @@ class ContrastConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EquivarianceConfig:
+    """Learning that the latent map of a moved window is the moved latent map, as warping latents by a flow needs it."""
+
+    weight: float = 0.0
+    """Weight of this loss; 0 turns it off. A step then costs about two thirds more."""
+    shift: int = 4
+    """Largest shift in cells; 4 has every part of a latent's 8 cells."""
+    rotate: float = 0.0
+    """Largest rotation in degrees, either way."""
+    zoom: float = 1.0
+    """Largest magnification or reduction."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no motion."""
+        if not self.weight >= 0 or self.shift < 0 or not self.rotate >= 0 or not self.zoom >= 1:
+            raise ConfigError(
+                f"equivariance: weight, shift and rotate must be 0 or more, zoom 1 or more, "
+                f"got {self.weight}, {self.shift}, {self.rotate} and {self.zoom}"
+            )
+        if self.weight and not self.shift and not self.rotate and self.zoom == 1:
+            raise ConfigError("equivariance: nothing moves; set shift to 4, say")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SemanticConfig(RunConfig):
     """Train an autoencoder on gridded data and get its encoder out."""
 
@@ -139,6 +175,8 @@ class SemanticConfig(RunConfig):
     """Blocks hidden from the encoder."""
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     """Views of a window told apart from others."""
+    equivariance: EquivarianceConfig = field(default_factory=EquivarianceConfig)
+    """Latent maps that move with the field."""
 
     def __post_init__(self) -> None:
         """Refuse losses that do not go together."""
@@ -151,6 +189,17 @@ class SemanticConfig(RunConfig):
             raise ConfigError(
                 f"contrast compares the samples of a whole batch: train.accumulate must be 1, "
                 f"got {self.train.accumulate}; lower train.batch_size instead"
+            )
+        if self.equivariance.weight:
+            self._check_equivariance()
+
+    def _check_equivariance(self) -> None:
+        if self.model.latent != "map":
+            raise ConfigError("equivariance is about where things are in a latent map; set model.latent map")
+        if min(self.data.window) < _LEAST_MAP * _MAP_STRIDE:
+            raise ConfigError(
+                f"equivariance needs windows of {_LEAST_MAP * _MAP_STRIDE} cells or more along each axis "
+                f"({_LEAST_MAP} of the latent map), got {self.data.window}"
             )
 
 

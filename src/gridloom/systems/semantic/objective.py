@@ -5,6 +5,8 @@
   al. 2022, arXiv 2111.06377, for a latent that has to hold the whole field).
 - Contrastive (`contrast.weight`): two keyed views of a window are to be alike and unlike all others in the batch (Chen
   et al. 2020, arXiv 2002.05709). It couples the samples of a batch; across processes they are gathered.
+- Equivariant (`equivariance.weight`): the latent map of a window that is moved by a keyed part of a latent's cell is to
+  be the moved latent map (after Zhou et al. 2025, arXiv 2503.09419).
 """
 
 import torch
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 from gridloom.core.batch import Batch, Field, Step, masked_mean
 from gridloom.core.contracts import Objective
 from gridloom.nn.contrast import info_nce
+from gridloom.nn.equivariance import equivariance_error, move, random_motion
 from gridloom.systems.semantic.augment import augment, flip_at_random, hide_blocks
 from gridloom.systems.semantic.config import SemanticConfig
 from gridloom.systems.semantic.model import AutoEncoder, ResNetEncoder
@@ -51,9 +54,10 @@ class SelfSupervised(Objective):
             return self._contrast(batch)
         if config.flip and self.training:
             image = flip_at_random(image, batch.key, "flip")
-        latent = self.encoder.latent(self._masked(image, batch.key))
+        seen = self._masked(image, batch.key)
+        latent = self.encoder.latent(seen)
         loss, rmse = self._reconstruct(latent, image)
-        return Step(loss=loss, metrics={"rmse": rmse})
+        return self._with_motion(Step(loss=loss, metrics={"rmse": rmse}), seen, latent, batch.key)
 
     def _contrast(self, batch: Batch) -> Step:
         """Tell two views from those of the other samples, and get the first one back."""
@@ -67,11 +71,25 @@ class SelfSupervised(Objective):
         # A validation pass may give processes shares of different sizes: it stays with its own.
         told = info_nce(first, second, temperature=config.contrast.temperature, gather=self.training)
         if not config.decode:
-            return Step(loss=config.contrast.weight * told, metrics={"contrast": told.detach()})
+            step = Step(loss=config.contrast.weight * told, metrics={"contrast": told.detach()})
+            return self._with_motion(step, seen, latent[: len(batch)], batch.key)
         mine = latent[: len(batch)]
         error, rmse = self._reconstruct(mine if config.reconstruct else mine.detach(), views[0])
         loss = config.contrast.weight * told + (config.reconstruct or 1.0) * error
-        return Step(loss=loss, metrics={"contrast": told.detach(), "rmse": rmse})
+        step = Step(loss=loss, metrics={"contrast": told.detach(), "rmse": rmse})
+        return self._with_motion(step, seen, mine, batch.key)
+
+    def _with_motion(self, step: Step, seen: Field, latent: Tensor, key: Tensor) -> Step:
+        """Add the error of the moved latent, if that is asked for."""
+        config = self.config.equivariance
+        if not config.weight:
+            return step
+        seen = Field(values=seen.values, valid=seen.valid.expand_as(seen.values))
+        size = (seen.values.shape[-2], seen.values.shape[-1])
+        flow = random_motion(key, size, shift=config.shift, rotate=config.rotate, zoom=config.zoom)
+        moved = move(seen, flow)
+        error = equivariance_error(latent, self.encoder.latent(moved), flow, known=seen.valid, known_moved=moved.valid)
+        return Step(loss=step.loss + config.weight * error, metrics={**step.metrics, "equivariance": error.detach()})
 
     def _masked(self, image: Field, key: Tensor) -> Field:
         """What the encoder sees: without the hidden blocks, while training."""
