@@ -31,12 +31,12 @@ def clip_in_motion(count=4, **options):
     return clip_of(frames, frames_per_second=25)
 
 
-@pytest.mark.parametrize("kind", ["colors", "gray", "floating", "latents"])
+@pytest.mark.parametrize("kind", ["colors", "gray", "bands", "floating", "latents"])
 @pytest.mark.parametrize("preset", ["fast", "medium"])
 def test_flow_leads_back_to_where_the_content_was(kind, preset):
-    channels = {"colors": 3, "gray": 1, "floating": 3, "latents": 8}[kind]
+    channels = {"colors": 3, "gray": 1, "bands": 4, "floating": 3, "latents": 8}[kind]
     previous, current = scene(channels=channels), scene(dx=3.0, dy=-2.0, channels=channels)
-    if kind in ("colors", "gray"):
+    if kind in ("colors", "gray", "bands"):
         previous, current = to_bytes(previous), to_bytes(current)
     flow = dis_flow(current, previous, preset=preset)
     assert flow.shape == (2, 96, 128) and flow.dtype == np.float32
@@ -177,3 +177,5 @@ def test_sizes_that_do_not_divide_and_datasets_without_frames_are_told():
         options = {"factor": 2} if change is reduce_clip else {}
         with pytest.raises(DataError, match="expected a clip with `frames`"):
             change(clip.rename(frames="pictures"), **options)
+        with pytest.raises(DataError, match="at least one frame"):
+            change(clip.isel(time=slice(0)), **options)

@@ -88,7 +88,7 @@ def clip_flow(
         that frame (`occluded_cells`), all of the first and of the last frame; `cut` (time), never at the first frame.
 
     Raises:
-        DataError: No such `frames`, or values that are not finite.
+        DataError: No such `frames`, none at all, or values that are not finite.
         ConfigError: OpenCV is not installed.
     """
     frames = _frames(clip).values
@@ -152,7 +152,7 @@ def reduce_clip(clip: xr.Dataset, factor: int) -> xr.Dataset:
         is occluded where more than a quarter of it is.
 
     Raises:
-        DataError: No `frames`, or a size that `factor` does not divide.
+        DataError: No `frames`, none at all, or a size that `factor` does not divide.
     """
     frames = _frames(clip)
     height, width = frames.shape[-2:]
@@ -191,6 +191,8 @@ def _frames(clip: xr.Dataset) -> xr.DataArray:
     if "frames" not in clip or clip["frames"].dims != ("time", "channel", "y", "x"):
         found = ", ".join(f"{name} {variable.dims}" for name, variable in clip.data_vars.items()) or "nothing"
         raise DataError(f"expected a clip with `frames` (time, channel, y, x), got {found}")
+    if not clip["frames"].size:
+        raise DataError(f"expected a clip with at least one frame, got frames of shape {clip['frames'].shape}")
     return clip["frames"]
 
 
@@ -228,7 +230,7 @@ def _flow(engine: Any, current: np.ndarray, previous: np.ndarray, size: tuple[in
 def _gray(frames: np.ndarray, value_range: tuple[float | int, float | int] | None, times: int) -> list[np.ndarray]:
     """Turn frames [time, channel, y, x] into gray ones of uint8, enlarged."""
     cv2 = opencv()
-    if frames.dtype != np.uint8:
+    if frames.dtype != np.uint8 or frames.shape[1] not in (1, 3):
         frames = _stretched(frames, value_range)
     pictures = []
     for frame in frames:
@@ -241,7 +243,7 @@ def _gray(frames: np.ndarray, value_range: tuple[float | int, float | int] | Non
 
 
 def _stretched(frames: np.ndarray, value_range: tuple[float | int, float | int] | None) -> np.ndarray:
-    """Bring floating frames to 0..255, those of other than 1 or 3 channels by their first principal component."""
+    """Bring frames to 0..255, those of other than 1 or 3 channels by their first principal component."""
     if not np.isfinite(frames).all():
         raise DataError("optical flow needs frames without NaN or infinity; fill them first")
     if frames.shape[1] not in (1, 3):
