@@ -7,7 +7,7 @@ fitted on the clip. Flicker is independent normal noise, seed 0, of a given shar
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -232,12 +232,18 @@ def _scores(one: Case, output: Tensor, frozen: Tensor, *, ahead: bool) -> dict[s
 
 
 def train_module(
-    held_out: str, *, latents: str = "avg4", preset: str = "video", settings: Mapping[str, Any] | None = None
+    held_out: str,
+    *,
+    others: Sequence[str] = tuple(VIDEOS),
+    latents: str = "avg4",
+    preset: str = "video",
+    settings: Mapping[str, Any] | None = None,
 ) -> tuple[Any, float]:
     """Train on the other videos.
 
     Args:
         held_out: The video, one of `VIDEOS`, that is not trained on.
+        others: The videos to train on, without `held_out`.
         latents: `avg4` or `pca8`.
         preset: Of the temporal system.
         settings: Changes of the preset.
@@ -255,10 +261,10 @@ def train_module(
     system = get_system("temporal")
     with tempfile.TemporaryDirectory() as folder, processes("cpu") as peers:
         paths = {}
-        for video in VIDEOS:
+        for video in {held_out, *others}:
             paths[video] = str(Path(folder) / f"{video}.nc")
             save_grid(recording(video, latents).dataset(), paths[video])
-        also = [path for video, path in paths.items() if video != held_out]
+        also = [paths[video] for video in others if video != held_out]
         data = {"data.path": paths[held_out], "data.also": also, "data.held_out": True, "data.factor": 1}
         config = system.resolve(configure(system, preset=preset, settings={**data, **(settings or {})}))
         prepared = system.prepare(config)
