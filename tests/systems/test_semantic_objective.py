@@ -192,7 +192,7 @@ def test_equivariance_is_learned() -> None:
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     smooth = torch.nn.functional.interpolate(fields(8)[..., :8, :8], scale_factor=4.0, mode="bilinear")
     found = []
-    for epoch in range(20):
+    for epoch in range(30):
         step = model(batch_of(smooth, epoch=epoch))
         found.append(float(step.metrics["equivariance"].mean()))
         optimizer.zero_grad()
