@@ -141,30 +141,32 @@ def flow_losses(
     z_cur: Float[Tensor, "batch channel y x"],
     flow: Float[Tensor, "batch 2 y x"],
     *,
-    tolerance: float = 0.02,
+    tolerance: float = 0.1,
     edge_sharpness: float = 4.0,
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """How badly a flow explains a pair, and how uneven it is. No labels are needed.
 
-    The first is the mean of sqrt(d^2 + tolerance^2) - tolerance, where d is the difference between the moved previous
-    latent and the current one, each channel over its standard deviation in the pair, root mean square over channels
-    (Charbonnier et al. 1994); 0 where the sample lies outside the frame. The second is the mean length of the second
-    differences of the flow, less where the latent has edges (as in UFlow, Jonschkowski et al. 2020, arXiv 2006.04902).
+    The first is the mean of log(1 + d^2 / tolerance^2) / 2, where d is the difference between the moved previous latent
+    and the current one, each channel over its standard deviation in the pair, root mean square over channels. It grows
+    slowly beyond the tolerance (Black and Anandan 1996, Computer Vision and Image Understanding 63), so that occluded
+    cells, which no flow explains, count little; 0 where the sample lies outside the frame. The second is the mean
+    length of the second differences of the flow, less where the latent has edges (as in UFlow, Jonschkowski et al.
+    2020, arXiv 2006.04902).
 
     Args:
         z_prev: Latents of before; clean ones where there are, whatever the flow was predicted from.
         z_cur: Latents of now.
         flow: Backward flow in cells.
-        tolerance: Difference below which the loss is quadratic, in standard deviations.
+        tolerance: Difference below which the loss is quadratic, in standard deviations; more than 0.
         edge_sharpness: How fast the weight of unevenness falls, per standard deviation between neighboring cells.
 
     Returns:
-        Both, one value a sample: in standard deviations, and in cells.
+        Both, one value a sample, at least 0; the second in cells.
     """
     _, deviation = _statistics(z_prev, z_cur)
     difference = (z_cur - warp(z_prev, flow, mode="bicubic")) / deviation
-    distance = (difference.square().mean(dim=1, keepdim=True) + tolerance**2).sqrt() - tolerance
-    photometric = (distance * inside(flow)).mean(dim=(1, 2, 3))
+    misfit = 0.5 * torch.log1p(difference.square().mean(dim=1, keepdim=True) / tolerance**2)
+    photometric = (misfit * inside(flow, margin=0.5)).mean(dim=(1, 2, 3))
     unevenness = torch.zeros_like(photometric)
     for dim in (2, 3):
         if flow.shape[dim] < 3:  # no second difference
@@ -191,7 +193,10 @@ def _gradient(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _window_mean(maps: Tensor, window: int) -> Tensor:
-    return F.avg_pool2d(maps, window, stride=1, padding=window // 2, count_include_pad=False)
+    """Mean over windows, of the cells that lie in the frame; one axis after the other, which takes fewer sums."""
+    reach = window // 2
+    rows = F.avg_pool2d(maps, (1, window), stride=1, padding=(0, reach), count_include_pad=False)
+    return F.avg_pool2d(rows, (window, 1), stride=1, padding=(reach, 0), count_include_pad=False)
 
 
 def _agreement(moved: Tensor, current: Tensor, radius: int) -> Tensor:
