@@ -72,21 +72,19 @@ def test_a_flow_that_is_not_finite_counts_as_zero():
     assert torch.isfinite(answer).all()
 
 
-def test_a_flow_refiner_can_move_patches_as_if_they_were_pixels():
-    generator = torch.Generator().manual_seed(2)
-    frame = torch.rand(1, 1, 24, 32, generator=generator)
-    patches = F.pixel_unshuffle(frame, 4)
-    offset = torch.tensor([1.5, -2.75])  # pixels: 0.375 and -0.6875 of a patch
-    flow = (offset / 4).view(1, 2, 1, 1).expand(1, 2, 6, 8)
-    refiner = Refiner(16, kind="flow", width=1)
-    with torch.no_grad():
-        refiner.residual.lay_out.weight.copy_(torch.eye(16).view(16, 1, 4, 4))
-        refiner.residual.fold.weight.copy_(torch.eye(16).view(16, 1, 4, 4))
-        refiner.residual.mix.weight.copy_(-torch.eye(16).view(16, 16, 1, 1))
-    moved = refiner(warp(patches, flow), patches, flow)
-    truth = F.pixel_unshuffle(warp(frame, offset.view(1, 2, 1, 1).expand(1, 2, 24, 32)), 4)
-    assert torch.allclose(moved, truth, atol=1e-5)
-    assert not torch.allclose(warp(patches, flow), truth, atol=0.1)
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_refiner_of_patches_decodes_moves_the_picture_and_encodes(interpolation):
+    frame = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(2))
+    components = torch.linalg.qr(torch.randn(48, 48, generator=torch.Generator().manual_seed(3)))[0]
+    latents = torch.einsum("bpyx,cp->bcyx", F.pixel_unshuffle(frame, 4), components)
+    offset = torch.tensor([1.5, -2.75]).view(1, 2, 1, 1)  # pixels: 0.375 and -0.6875 of a patch
+    flow = (offset / 4).expand(1, 2, 6, 8)
+    moved = warp(frame, offset.expand(1, 2, 24, 32), mode=interpolation)
+    truth = torch.einsum("bpyx,cp->bcyx", F.pixel_unshuffle(moved, 4), components)
+    warped = warp(latents, flow)
+    refiner = Refiner.of_patches(components, size=4, interpolation=interpolation)
+    assert torch.allclose(refiner(warped, latents, flow), truth, atol=1e-5)
+    assert not torch.allclose(warped, truth, atol=0.1)
 
 
 def _moving(encoder, seed, count=4):
@@ -132,3 +130,5 @@ def test_nonsense_is_refused():
         Refiner(0, kind="plain")
     with pytest.raises(ConfigError, match="at least 1"):
         Refiner(4, kind="flow", width=0)
+    with pytest.raises(ConfigError, match="whole patches of 4 x 4 pixels, got 50"):
+        Refiner.of_patches(torch.zeros(3, 50), size=4)

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gridloom.core.errors import ConfigError
-from gridloom.nn.warp import warp
+from gridloom.nn.warp import Interpolation, warp
 
 __all__ = ["Refiner"]
 
-_PARTS = 4  # finer cells along a side of a cell
 _WIDTHS = {"plain": 16, "flow": 12}
+_PARTS = 4
 
 
 class Refiner(nn.Module):
@@ -24,19 +24,30 @@ class Refiner(nn.Module):
 
     `flow` is for latents whose cells stand for patches. Where a picture moves by half a patch, the latent of the new
     patch is made of halves of four patches: a linear mix of their latents with a matrix that depends on the offset
-    within the cell, which interpolation, one weight for all channels, is not. So each latent is laid out over 4 x 4
-    finer cells by learnt weights, these are moved by the same flow (in finer cells), and folded back into a latent. An
-    encoder of patches is undone by its decoder, so that decoding, moving the picture and encoding again is about what
-    it can learn, at a fraction of the cells.
+    within the cell, which interpolation, one weight for all channels, is not. So each latent is laid out over finer
+    cells by learnt weights, these are moved by the same flow (in finer cells), and folded back into a latent. An
+    encoder of patches is undone by its decoder: decoding, moving the picture and encoding again is about what it can
+    learn.
     """
 
-    def __init__(self, channels: int, *, kind: Literal["plain", "flow"], width: int | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kind: Literal["plain", "flow"],
+        width: int | None = None,
+        parts: int = _PARTS,
+        interpolation: Interpolation = "bilinear",
+    ) -> None:
         """Build it.
 
         Args:
             channels: Channels of a latent.
             kind: What it sees; see above.
             width: Channels between; None is 16 for `plain`, and 12 of every finer cell for `flow`.
+            parts: With `flow`: finer cells along a side of a cell. The cost grows with width x parts^2.
+            interpolation: With `flow`: how the finer cells are sampled. `bicubic` loses less detail when a state is
+                moved again and again, and makes this step four times as dear.
 
         Raises:
             ConfigError: An unknown kind, or a size below 1.
@@ -45,9 +56,47 @@ class Refiner(nn.Module):
         if kind not in _WIDTHS:
             raise ConfigError(f"kind must be one of {', '.join(_WIDTHS)}, got {kind!r}")
         width = _WIDTHS[kind] if width is None else width
-        if min(channels, width) < 1:
-            raise ConfigError(f"channels and width must be at least 1, got {channels} and {width}")
-        self.residual = _Convolutions(channels, width) if kind == "plain" else _FinerMotion(channels, width)
+        if min(channels, width, parts) < 1:
+            raise ConfigError(f"channels, width and parts must be at least 1, got {channels}, {width} and {parts}")
+        self.residual = (
+            _Convolutions(channels, width)
+            if kind == "plain"
+            else _FinerMotion(channels, width, parts=parts, interpolation=interpolation)
+        )
+
+    @classmethod
+    def of_patches(
+        cls,
+        components: Float[Tensor, "channel pixels"],
+        *,
+        size: int,
+        interpolation: Interpolation = "bilinear",
+    ) -> "Refiner":
+        """Build one that decodes, moves the picture, and encodes, for latents that are projections of patches.
+
+        It needs no training, may be trained on, and is not the identity at the start. The mean patch, which a
+        projection leaves out, is taken as flat.
+
+        Args:
+            components: Orthonormal rows, each over the pixels (channel, row, column) of a patch, as
+                `PatchPCA.components`.
+            size: Pixels along a side of a patch.
+            interpolation: How pixels are sampled.
+
+        Raises:
+            ConfigError: Rows that are not a whole number of channels of size x size pixels.
+        """
+        channels, pixels = components.shape
+        if size < 1 or pixels % size**2:
+            raise ConfigError(f"components must be over whole patches of {size} x {size} pixels, got {pixels}")
+        depth = pixels // size**2
+        refiner = cls(channels, kind="flow", width=depth, parts=size, interpolation=interpolation)
+        assert isinstance(refiner.residual, _FinerMotion)
+        with torch.no_grad():
+            refiner.residual.lay_out.weight.copy_(components.view(channels, depth, size, size))
+            refiner.residual.fold.weight.copy_(components.view(channels, depth, size, size))
+            refiner.residual.mix.weight.copy_(-torch.eye(channels)[:, :, None, None])
+        return refiner
 
     def forward(
         self,
@@ -79,26 +128,26 @@ class _Convolutions(nn.Module):
 
 
 class _FinerMotion(nn.Module):
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, *, parts: int, interpolation: Interpolation) -> None:
         super().__init__()
+        self._parts, self._interpolation = parts, interpolation
         # Without bias: a constant stays what it is when it is moved.
-        self.lay_out = nn.ConvTranspose2d(channels, width, _PARTS, stride=_PARTS, bias=False)
+        self.lay_out = nn.ConvTranspose2d(channels, width, parts, stride=parts, bias=False)
         # No part of a latent is lost or outweighs another at the start; with weights at random it learns more slowly.
         nn.init.orthogonal_(self.lay_out.weight.flatten(1))
-        self.fold = _zeroed(nn.Conv2d(width, channels, _PARTS, stride=_PARTS, bias=False))
+        self.fold = _zeroed(nn.Conv2d(width, channels, parts, stride=parts, bias=False))
         self.mix = _zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, warped: Tensor, previous: Tensor, flow: Tensor) -> Tensor:
         # A patch moves as a whole: where neighbors move apart, a flow between theirs is that of neither.
-        finer = F.interpolate(flow * _PARTS, scale_factor=_PARTS, mode="nearest")
-        folded: Tensor = self.fold(warp(self.lay_out(previous), finer))
+        finer = F.interpolate(flow * self._parts, scale_factor=self._parts, mode="nearest")
+        folded: Tensor = self.fold(warp(self.lay_out(previous), finer, mode=self._interpolation))
         mixed: Tensor = self.mix(warped)
         return folded + mixed
 
 
 def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    with torch.no_grad():
-        layer.weight.zero_()
-        if layer.bias is not None:
-            layer.bias.zero_()
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
