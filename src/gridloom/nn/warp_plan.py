@@ -25,14 +25,14 @@ class WarpPlan:
     Differentiable in the values, but not in the flow.
 
     Attributes:
-        taps: For each cell of the batch, the cells of the batch that are read, counted through.
+        taps: The cells that are read, counted through the batch: those for the first cell, those for the second, ...
         weights: Their weights; 0 for a tap outside the frame with padding by zeros.
-        starts: Where the taps of each cell begin among all of them.
+        starts: Where the taps of each cell begin.
         valid: True where the flow is finite and samples inside the frame, as `inside` says.
     """
 
-    taps: Int32[Tensor, "cells taps"]
-    weights: Float[Tensor, "cells taps"]
+    taps: Int32[Tensor, " taps"]
+    weights: Float[Tensor, " taps"]
     starts: Int32[Tensor, " cells"]
     valid: Bool[Tensor, "batch 1 height width"]
 
@@ -58,17 +58,12 @@ class WarpPlan:
             columns, across = _axis(offsets[:, 0], -1, mode, padding)
             rows, down = _axis(offsets[:, 1], -2, mode, padding)
             first = torch.arange(0, batch * cells, cells, dtype=torch.int32, device=flow.device)[:, None, None]
-            starts = [row * width + first for row in rows]
+            lines = [row * width + first for row in rows]
             # Planes first and one stack last: products over two or four taps in the last axis are several times slower.
-            taps = torch.stack([start + column for start in starts for column in columns], dim=-1)
+            taps = torch.stack([line + column for line in lines for column in columns], dim=-1)
             weights = torch.stack([one * other for one in down for other in across], dim=-1)
-            num_taps = taps.shape[-1]
-            return cls(
-                taps=taps.view(-1, num_taps),
-                weights=weights.view(-1, num_taps),
-                starts=torch.arange(0, taps.numel(), num_taps, dtype=torch.int32, device=flow.device),
-                valid=inside(flow),
-            )
+            starts = torch.arange(0, taps.numel(), taps.shape[-1], dtype=torch.int32, device=flow.device)
+            return cls(taps=taps.flatten(), weights=weights.flatten(), starts=starts, valid=inside(flow))
 
     def apply(self, values: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
         """Sample values; the result is in their type, stored channels last.
@@ -88,8 +83,7 @@ class WarpPlan:
             )
         dtype = torch.promote_types(values.dtype, torch.float32)
         table = values.to(dtype).permute(0, 2, 3, 1).reshape(-1, channels)
-        weights = self.weights.flatten().to(dtype)
-        rows = F.embedding_bag(self.taps.flatten(), table, self.starts, per_sample_weights=weights, mode="sum")
+        rows = F.embedding_bag(self.taps, table, self.starts, per_sample_weights=self.weights.to(dtype), mode="sum")
         return rows.view(batch, height, width, channels).permute(0, 3, 1, 2).to(values.dtype)
 
 
