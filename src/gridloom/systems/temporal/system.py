@@ -4,6 +4,7 @@ from gridloom.core.system import System
 from gridloom.systems.temporal.baselines import BASELINES
 from gridloom.systems.temporal.config import TemporalConfig
 from gridloom.systems.temporal.data import prepare, resolve
+from gridloom.systems.temporal.figures import FIGURES
 from gridloom.systems.temporal.objective import FlickerFree
 from gridloom.systems.temporal.predict import FlickerFilter
 from gridloom.systems.temporal.presets import PRESETS
@@ -23,4 +24,5 @@ SYSTEM: System[TemporalConfig] = System(
     predictor=FlickerFilter,
     baselines=BASELINES,
     score=score,
+    figures=FIGURES,
 )

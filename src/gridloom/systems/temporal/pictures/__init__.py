@@ -1,0 +1,1 @@
+"""Pictures of the temporal system: arrays in, figures out."""
