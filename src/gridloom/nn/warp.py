@@ -88,11 +88,15 @@ def inside(flow: Float[Tensor, "batch 2 height width"], *, margin: float = 0.0) 
         margin: Cells by which the limits are wider. A cell reaches half a cell beyond its center: with 0.5 the smallest
             outward motion at a border does not count as leaving the frame.
     """
-    across, down = _sampled_places(flow)
     height, width = flow.shape[-2:]
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        across, down = _cells_from_middle(flow)
+        across, down = (flow[:, :1] + across).abs(), (flow[:, 1:] + down).abs()
+        return (across <= (width - 1) / 2 + margin) & (down <= (height - 1) / 2 + margin)
+    cells, reach = _centered_cells(height, width, margin, flow.dtype, flow.device)
     # A comparison with NaN is False, and infinity is beyond every limit.
-    found = (across >= -margin) & (across <= width - 1 + margin) & (down >= -margin) & (down <= height - 1 + margin)
-    return found[:, None]
+    found = (flow + cells).abs() <= reach
+    return found[:, :1] & found[:, 1:]
 
 
 def sampling_grid(
@@ -138,6 +142,14 @@ def rescale_flow(
     return flow * ratio.view(1, 2, 1, 1)
 
 
+def _cells_from_middle(flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns [width] and rows [height, 1] of the cells, counted from the middle: whole numbers or halves."""
+    height, width = flow.shape[-2:]
+    across = torch.arange(width, dtype=flow.dtype, device=flow.device) - (width - 1) / 2
+    down = torch.arange(height, dtype=flow.dtype, device=flow.device) - (height - 1) / 2
+    return across, down[:, None]
+
+
 def _sampled_places(flow: Tensor) -> tuple[Tensor, Tensor]:
     """Column and row, [batch, height, width] each, at which every cell is sampled."""
     height, width = flow.shape[-2:]
@@ -169,3 +181,15 @@ def _base_grid(height: int, width: int, dtype: torch.dtype, device: torch.device
         across = torch.arange(width, dtype=dtype, device=device).expand(height, width)
         down = torch.arange(height, dtype=dtype, device=device)[:, None].expand(height, width)
         return (torch.stack([across, down])[None] + 0.5) * scale - 1.0, scale
+
+
+@lru_cache(maxsize=_CACHED_GRIDS)
+def _centered_cells(
+    height: int, width: int, margin: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Columns and rows of the cells, counted from the middle, [1, 2, height, width]; and how far inside reaches."""
+    with torch.inference_mode(False):
+        across, down = _cells_from_middle(torch.empty(height, width, dtype=dtype, device=device))
+        cells = torch.stack([across.expand(height, width), down.expand(height, width)])
+        reach = torch.tensor([(width - 1) / 2 + margin, (height - 1) / 2 + margin], dtype=dtype, device=device)
+        return cells[None], reach.view(1, 2, 1, 1)

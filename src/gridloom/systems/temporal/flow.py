@@ -49,6 +49,11 @@ def invert_flow(
     if method == "splat":
         pushed, weight = splat(-flow, flow)
         return pushed, weight > _LEAST_WEIGHT
+    if not torch.compiler.is_exporting() and bool(flow.detach().sum().isfinite()):  # then no summand is anything else
+        opposite = back = -flow
+        for _ in range(iterations):
+            back = warp(opposite, back)
+        return back, torch.ones_like(flow[:, :1], dtype=torch.bool)
     finite = flow.isfinite().all(dim=1, keepdim=True)
     back = torch.where(finite, -flow, torch.zeros_like(flow))
     planes = torch.cat([back, finite.to(flow.dtype)], dim=1)
