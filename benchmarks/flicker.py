@@ -221,7 +221,7 @@ def _scores(one: Case, output: Tensor, frozen: Tensor, *, ahead: bool) -> dict[s
     assert found.warp is not None
     return {
         "error": found.error_db,
-        "bias": found.bias_db,
+        "bias": max(found.bias_db, -300.0),  # JSON has no infinity
         "variation": found.variation_db,
         "sharpness": found.sharpness,
         "warp": found.warp.value,

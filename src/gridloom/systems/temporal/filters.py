@@ -25,6 +25,7 @@ from gridloom.systems.temporal.stream import Clip
 __all__ = [
     "Filter",
     "Filtered",
+    "Pass",
     "RecursiveFilter",
     "Rule",
     "bidirectional",
