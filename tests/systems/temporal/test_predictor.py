@@ -22,7 +22,7 @@ def trained(steps: int, shifts: Tensor) -> FlowPredictor:
     model = FlowPredictor(2, width=8, levels=3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for step in range(steps):
-        z_prev, z_cur = shifted(texture(4, 2, 24, seed=step), shifts[step % len(shifts)])
+        z_prev, z_cur = shifted(texture(4, 2, 20, seed=step), shifts[step % len(shifts)])
         photometric, uneven = flow_losses(z_prev, z_cur, model(z_prev, z_cur))
         optimizer.zero_grad()
         (photometric + 0.02 * uneven).mean().backward()
@@ -44,11 +44,11 @@ def test_starts_at_no_motion() -> None:
 
 def test_every_parameter_has_a_gradient_after_one_step() -> None:
     torch.manual_seed(0)
-    model = FlowPredictor(3)
+    model = FlowPredictor(3, width=8)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(2):
         optimizer.zero_grad()
-        z_prev, z_cur = shifted(texture(2, 3, 24), torch.tensor([1, 0]))
+        z_prev, z_cur = shifted(texture(2, 3, 16), torch.tensor([1, 0]))
         flow_losses(z_prev, z_cur, model(z_prev, z_cur))[0].sum().backward()
         assert all(parameter.grad is not None for parameter in model.parameters())
         optimizer.step()
@@ -57,8 +57,8 @@ def test_every_parameter_has_a_gradient_after_one_step() -> None:
 
 
 def test_learns_motion_without_labels_and_beats_no_motion_by_far_on_new_frames() -> None:
-    shifts = torch.tensor([[1, 0], [0, -2], [-2, 1], [3, 2]])
-    model = trained(60, shifts)
+    shifts = torch.tensor([[1, 0], [0, -2], [-2, 1]])
+    model = trained(24, shifts)
     for shift in shifts:
         z_prev, z_cur = shifted(texture(2, 2, 24, seed=1000), shift)
         with torch.no_grad():
