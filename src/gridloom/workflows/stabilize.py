@@ -25,7 +25,10 @@ from gridloom.systems.temporal.stream import Clip, Mode, TemporalStream, stabili
 from gridloom.workflows.clip_feed import Feed, FlowSource, Motion, Pair, as_values, steps
 from gridloom.workflows.decode import FrameCodec
 
-__all__ = ["stabilize", "summarize"]
+__all__ = ["RULE", "stabilize", "summarize"]
+
+RULE = "kalman"
+"""In place of a model: the filter that works by a rule."""
 
 _HIDDEN_SHARE = 0.25  # of the pixels of a latent's cell, for it to count as occluded
 _USUAL_RATE = 25.0
@@ -51,7 +54,8 @@ def stabilize(  # noqa: PLR0913 - each is a choice of its own, by name
     Args:
         data: A video file, a file or dataset with `frames` (time, channel, y, x) (and `flow`, `occluded`, `cut`; see
             `gridloom.systems.temporal.clips`), a sample, or an array [T,C,H,W].
-        model: Run folder or artifact of a temporal model, or a module.
+        model: Run folder or artifact of a temporal model, a module, or the word `kalman`: the recursive filter by rule,
+            which needs no training.
         flow: `auto`: the data's own flow; else the model's prediction if it has learnt one; else OpenCV's DIS between
             frames. `dis`, `none`, `predict`: that. Or a file or dataset with `flow` (time, component, y, x) in pixels.
         flow_direction: How a given `flow` runs: at each frame from it to the one before (`cur_to_prev`), or from the
@@ -77,10 +81,10 @@ def stabilize(  # noqa: PLR0913 - each is a choice of its own, by name
         ConfigError: Packages of the extra `video` are missing.
     """
     target = _checked(output, replace)
-    module = _module(model)
     codec = None if autoencoder is None else FrameCodec(autoencoder)
     with ExitStack() as stack:
         feed = Feed.open(data, stack)
+        module = _module(model, feed.shape[0] if codec is None else codec.channels)
         _check_channels(module, feed, codec, target)
         motion = Motion.choose(flow, flow_direction, feed, predicts=module.predictor is not None)
         if feed.recording is not None:
@@ -227,9 +231,11 @@ def _checked(output: Path | str | None, replace: bool) -> Path | None:
     return target
 
 
-def _module(model: Path | str | TemporalModule) -> TemporalModule:
+def _module(model: Path | str | TemporalModule, channels: int) -> TemporalModule:
     if isinstance(model, TemporalModule):
         return model.eval()
+    if str(model) == RULE and not Path(model).exists():
+        return TemporalModule(channels, gate="kalman", interpolation="bicubic", refiner="none").eval()
     artifact, trained = load_model(model)
     if artifact.system.name != "temporal":
         raise DataError(
