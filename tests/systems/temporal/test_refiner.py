@@ -76,13 +76,17 @@ def test_a_flow_that_is_not_finite_counts_as_zero():
 def test_a_refiner_of_patches_decodes_moves_the_picture_and_encodes(interpolation):
     frame = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(2))
     components = torch.linalg.qr(torch.randn(48, 48, generator=torch.Generator().manual_seed(3)))[0]
-    latents = torch.einsum("bpyx,cp->bcyx", F.pixel_unshuffle(frame, 4), components)
+    mean = torch.rand(48, generator=torch.Generator().manual_seed(4))
+
+    def encode(picture):
+        return torch.einsum("bpyx,cp->bcyx", F.pixel_unshuffle(picture, 4) - mean.view(1, 48, 1, 1), components)
+
+    latents = encode(frame)
     offset = torch.tensor([1.5, -2.75]).view(1, 2, 1, 1)  # pixels: 0.375 and -0.6875 of a patch
     flow = (offset / 4).expand(1, 2, 6, 8)
-    moved = warp(frame, offset.expand(1, 2, 24, 32), mode=interpolation)
-    truth = torch.einsum("bpyx,cp->bcyx", F.pixel_unshuffle(moved, 4), components)
+    truth = encode(warp(frame, offset.expand(1, 2, 24, 32), mode=interpolation))
     warped = warp(latents, flow)
-    refiner = Refiner.of_patches(components, size=4, interpolation=interpolation)
+    refiner = Refiner.of_patches(components, mean, size=4, interpolation=interpolation)
     assert torch.allclose(refiner(warped, latents, flow), truth, atol=1e-5)
     assert not torch.allclose(warped, truth, atol=0.1)
 
@@ -131,4 +135,4 @@ def test_nonsense_is_refused():
     with pytest.raises(ConfigError, match="at least 1"):
         Refiner(4, kind="flow", width=0)
     with pytest.raises(ConfigError, match="whole patches of 4 x 4 pixels, got 50"):
-        Refiner.of_patches(torch.zeros(3, 50), size=4)
+        Refiner.of_patches(torch.zeros(3, 50), torch.zeros(50), size=4)

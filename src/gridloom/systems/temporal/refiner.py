@@ -68,18 +68,19 @@ class Refiner(nn.Module):
     def of_patches(
         cls,
         components: Float[Tensor, "channel pixels"],
+        mean: Float[Tensor, " pixels"],
         *,
         size: int,
         interpolation: Interpolation = "bilinear",
     ) -> "Refiner":
         """Build one that decodes, moves the picture, and encodes, for latents that are projections of patches.
 
-        It needs no training, may be trained on, and is not the identity at the start. The mean patch, which a
-        projection leaves out, is taken as flat.
+        It needs no training, may be trained on, and is not the identity at the start.
 
         Args:
             components: Orthonormal rows, each over the pixels (channel, row, column) of a patch, as
                 `PatchPCA.components`.
+            mean: The patch that was taken off before projecting.
             size: Pixels along a side of a patch.
             interpolation: How pixels are sampled.
 
@@ -93,9 +94,10 @@ class Refiner(nn.Module):
         refiner = cls(channels, kind="flow", width=depth, parts=size, interpolation=interpolation)
         assert isinstance(refiner.residual, _FinerMotion)
         with torch.no_grad():
-            refiner.residual.lay_out.weight.copy_(components.view(channels, depth, size, size))
+            refiner.residual.lay_out.weight.copy_(torch.cat([components, mean[None]]).view(-1, depth, size, size))
             refiner.residual.fold.weight.copy_(components.view(channels, depth, size, size))
             refiner.residual.mix.weight.copy_(-torch.eye(channels)[:, :, None, None])
+            refiner.residual.mix.bias = nn.Parameter(-components @ mean)
         return refiner
 
     def forward(
@@ -131,8 +133,8 @@ class _FinerMotion(nn.Module):
     def __init__(self, channels: int, width: int, *, parts: int, interpolation: Interpolation) -> None:
         super().__init__()
         self._parts, self._interpolation = parts, interpolation
-        # Without bias: a constant stays what it is when it is moved.
-        self.lay_out = nn.ConvTranspose2d(channels, width, parts, stride=parts, bias=False)
+        # One more channel, always 1: what every patch has in common moves too.
+        self.lay_out = nn.ConvTranspose2d(channels + 1, width, parts, stride=parts, bias=False)
         # No part of a latent is lost or outweighs another at the start; with weights at random it learns more slowly.
         nn.init.orthogonal_(self.lay_out.weight.flatten(1))
         self.fold = _zeroed(nn.Conv2d(width, channels, parts, stride=parts, bias=False))
@@ -141,7 +143,8 @@ class _FinerMotion(nn.Module):
     def forward(self, warped: Tensor, previous: Tensor, flow: Tensor) -> Tensor:
         # A patch moves as a whole: where neighbors move apart, a flow between theirs is that of neither.
         finer = F.interpolate(flow * self._parts, scale_factor=self._parts, mode="nearest")
-        folded: Tensor = self.fold(warp(self.lay_out(previous), finer, mode=self._interpolation))
+        laid_out = self.lay_out(F.pad(previous, (0, 0, 0, 0, 0, 1), value=1.0))
+        folded: Tensor = self.fold(warp(laid_out, finer, mode=self._interpolation))
         mixed: Tensor = self.mix(warped)
         return folded + mixed
 
