@@ -173,6 +173,8 @@ def test_a_loud_channel_hides_the_others_unless_channels_count_alike() -> None:
     together = warp_gap(encode, previous, current, flow, stride=8)
     each = warp_gap(encode, previous, current, flow, stride=8, per_channel=True)
     assert together.latent < -15 and each.latent > -6
+    silent = warp_gap(lambda x: 0 * means(x), previous, current, flow, stride=8, per_channel=True)
+    assert silent.latent == silent.frames == -300 and silent.gap == 0
 
 
 def test_occluded_cells_and_flow_that_is_not_finite_are_left_out_of_the_gap() -> None:

@@ -29,6 +29,8 @@ _MOSTLY_SEEN = 0.75
 """A cell of the latent is not occluded where at least this share of what it covers is seen in both frames."""
 _FLOOR = 1e-4
 """Least variance of a latent, as a share of its mean square: a flat field has nothing to be told apart by."""
+_SILENT = 1e-30
+"""Stands for a variance or an error of 0, which has no decibels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +113,8 @@ def _decibel(guess: Tensor, truth: Tensor, chosen: Tensor, per_channel: bool) ->
     flat_guess, flat_truth = (x.double().movedim(1, -1)[chosen[:, 0]] for x in (guess, truth))
     error = (flat_guess - flat_truth).square().mean(0)
     variance = flat_truth.var(0, correction=0)
-    share = (error / variance).mean() if per_channel else error.mean() / variance.mean()
-    return 10.0 * math.log10(max(float(share), 1e-30))
+    parts = error / variance.clamp(min=_SILENT) if per_channel else error.mean() / variance.mean().clamp(min=_SILENT)
+    return 10.0 * math.log10(max(float(parts.mean()), _SILENT))
 
 
 def random_motion(
@@ -179,8 +181,9 @@ def equivariance_error(
     """Squared difference of the moved frame's latent and the frame's moved latent, over their variance.
 
     Each channel's mean squared difference over its own variance in this sample, then the mean of the channels. The
-    variance has a gradient: a latent, or a channel of it, that shrinks or grows as a whole changes nothing, so that
-    there is no way out but to move along. Samples don't depend on each other.
+    variance has a gradient: a latent, or a channel of it, that shrinks or grows changes nothing, so that shrinking is
+    no way out. What remains is to give every channel a share of what is smooth, beside less of the detail that cannot
+    move by interpolation: the price is paid in detail that is lost. Samples don't depend on each other.
 
     Args:
         latent: Latents of the frames.
