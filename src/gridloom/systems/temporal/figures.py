@@ -11,18 +11,20 @@ from gridloom.systems.temporal.clips import CLIP_DIMS, FRAMES
 from gridloom.systems.temporal.config import TemporalConfig
 from gridloom.systems.temporal.data import BESIDE, NOISE
 from gridloom.systems.temporal.pictures.film import draw_film
+from gridloom.systems.temporal.pictures.lines import draw_alpha, draw_error
 from gridloom.systems.temporal.pictures.pair import PairFrames, draw_pair
-from gridloom.systems.temporal.pictures.scores import draw_alpha, draw_error, draw_tradeoff
-from gridloom.systems.temporal.pictures.slices import busiest_columns, busiest_row, draw_slices
+from gridloom.systems.temporal.pictures.slices import busiest_row, draw_slices
 from gridloom.systems.temporal.pictures.tiles import decibels
+from gridloom.systems.temporal.pictures.tradeoff import draw_tradeoff
 from gridloom.systems.temporal.predict import FlickerFilter
 from gridloom.systems.temporal.stream import Pushed, Stabilized
 
 __all__ = ["FIGURES"]
 
 _INPUT = "input"
-_MOST_COLUMNS = 48
-_MOST_FRAMES = 60
+_MOST_FRAMES, _FILM_FRAMES = 60, 40
+_CELLS = (72, 88)
+"""Most rows and columns of the fusion that is shown."""
 _SETTLED = 4
 """Frames after a beginning from which on a state is worth to be shown."""
 _RGB = 3
@@ -86,6 +88,13 @@ class _Scene:
         assert filter_.last is not None
         return filter_.last
 
+    def stretch(self, most: int) -> slice:
+        """At most so many frames, around the first cut where there is one."""
+        count = len(self.clean)
+        middle = int(self.cut[0]) if len(self.cut) else 0
+        start = max(0, min(middle - most // 2, count - most))
+        return slice(start, min(start + most, count))
+
     def when(self, frame: int) -> str:
         """A frame, for people."""
         return f"frame {frame}, {frame / self.rate:.2f} s" if self.rate else f"frame {frame}"
@@ -113,7 +122,7 @@ def fusion(view: View) -> Drawing | None:
         variance=step.variance[0, 0].numpy(),
         noise=scene.noise,
     )
-    return draw_pair(pair, when=scene.when(at), colors=scene.colors)
+    return draw_pair(pair, when=scene.when(at), most=_CELLS, colors=scene.colors)
 
 
 def _most_moved(steps: list[Pushed]) -> int:
@@ -138,14 +147,15 @@ def slices(view: View) -> Drawing | None:
         chosen[baseline] = scene.answer(baseline)
     chosen[scene.model] = scene.answer(scene.model)
     notes = {name: f"{decibels(scene.score(name))} dB" for name in (baseline, scene.model) if name is not None}
+    part = scene.stretch(_MOST_FRAMES)
     return draw_slices(
-        {name: values[:_MOST_FRAMES] for name, values in chosen.items()},
+        {name: values[part] for name, values in chosen.items()},
         notes=notes,
         noise=scene.noise,
         row=row,
-        columns=busiest_columns(scene.clean, row, _MOST_COLUMNS),
+        first=part.start,
         rate=scene.rate,
-        cuts=[int(cut) for cut in scene.cut if cut < _MOST_FRAMES],
+        cuts=[int(cut) for cut in scene.cut if part.start < cut < part.stop],
         colors=scene.colors,
     )
 
@@ -192,13 +202,13 @@ def alpha(view: View) -> Drawing | None:
 def film(view: View) -> Drawing | None:
     """Frames with flicker, without, and the weight of the past, as a moving picture."""
     scene = _Scene(view)
-    weights = scene.stabilized().alpha[0, :, 0].numpy()
+    part = scene.stretch(_FILM_FRAMES)
     return draw_film(
-        scene.noisy,
-        scene.answer(scene.model),
-        weights,
+        scene.noisy[part],
+        scene.answer(scene.model)[part],
+        scene.stabilized().alpha[0, part, 0].numpy(),
         model=scene.model,
-        titles=[scene.when(at) for at in range(len(weights))],
+        titles=[scene.when(at) for at in range(part.start, part.stop)],
         rate=scene.rate,
         colors=scene.colors,
     )

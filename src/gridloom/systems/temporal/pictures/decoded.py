@@ -35,14 +35,15 @@ def draw_decoded(
         fused: Their mix.
     """
     images = {"$z_{prev}$": previous, "$z_{warp}$": warped, "$z_{fused}$": fused, "$z_{cur}$": current}
-    differences = [np.abs(image - current).mean(axis=0) for image in (previous, warped, fused)]
+    moving = list(images)[:3]
+    differences = [np.abs(images[name] - current).mean(axis=0) for name in moving]
     scale = scale_between(0, until(np.stack(differences)), "magma", beyond=True)
     place = Tiles(feet=(_BETWEEN_CM, _FOOT_CM), columns=4, aspect=current.shape[1] / current.shape[2])
     with style():
         made = place.figure()
         for column, (name, image) in enumerate(images.items()):
             show(place.axes(made, 0, column), np.clip(np.moveaxis(image, 0, -1), 0, 1), f"{name}, decoded")
-        for column, (name, difference) in enumerate(zip(images, differences, strict=True)):
+        for column, (name, difference) in enumerate(zip(moving, differences, strict=True)):
             title = f"{name} to $z_{{cur}}$: mean {difference.mean():.3f}"
             show(place.axes(made, 1, column), difference, title, scale)
         place.bar(made, 1, 1, scale, "absolute difference of colors, mean of three")

@@ -20,7 +20,7 @@ else:  # matplotlib is imported where something is drawn
 __all__ = ["draw_film"]
 
 _STILLS = 5
-_FILM_CM, _DPI, _COLORS = 15.0, 110, 128
+_FILM_CM, _DPI, _COLORS = 15.0, 100, 128
 _USUAL_RATE = 25.0
 _LEFT_CM, _FOOT_CM, _BETWEEN_CM, _HEAD_CM, _TOP_CM = 1.6, 1.0, 0.05, 0.12, 0.3
 _SLOWER = 2.0  # than the clip: flicker at full speed is hard to look at
@@ -92,7 +92,7 @@ def draw_film(
     caption = (
         f"Held-out frames with flicker, the same after {model}, and the weight of the past in each cell, 0 to 1: dark "
         "where a frame is taken as it came, because the past is not visible there or differs by more than the flicker; "
-        "so is the first frame. "
+        "so is the first frame of a shot. "
         "The moving picture runs at half speed."
     )
     data = {"noisy": noisy, "answer": answer, "alpha": alpha, "stills": stills}

@@ -1,6 +1,6 @@
 """One fusion: the two latents, the moved one, what is left between them, how much it was trusted, and the result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,18 +61,39 @@ class PairFrames:
         squares = (self.current - self.warped).astype(np.float64) ** 2 / self.noise[:, None, None]
         return np.where(self.valid, np.sqrt(squares.mean(axis=0)), np.nan)
 
+    def busiest(self, most: tuple[int, int]) -> "PairFrames":
+        """Cut out at most so many rows and columns: those with most motion."""
+        length = np.zeros(self.valid.shape) if self.flow is None else np.nan_to_num(np.hypot(*self.flow))
+        rows, columns = (_busiest(length.sum(axis=1 - axis), most[axis]) for axis in (0, 1))
+        parts: dict[str, Any] = {
+            name: None if (values := getattr(self, name)) is None else values[..., rows, columns]
+            for name in ("previous", "current", "warped", "fused", "clean", "flow", "valid", "alpha", "variance")
+        }
+        return replace(self, **parts)
 
-def draw_pair(pair: PairFrames, *, when: str, colors: bool | None = None) -> Drawing:
+
+def _busiest(amount: np.ndarray, most: int) -> slice:
+    """The stretch with the largest sum; all where it is short enough."""
+    if len(amount) <= most:
+        return slice(0, len(amount))
+    start = int(np.convolve(amount, np.ones(most), mode="valid").argmax())
+    return slice(start, start + most)
+
+
+def draw_pair(pair: PairFrames, *, when: str, most: tuple[int, int], colors: bool | None = None) -> Drawing:
     """Draw all that becomes of a frame.
 
     Args:
         pair: The frames and maps.
         when: Which frame it is, for people.
+        most: Rows and columns that are shown at most.
         colors: Whether channels are red, green, blue; see `latent_rgb`.
 
     Returns:
-        Data: the arrays of `pair`, and `residual`.
+        Data: the arrays of `pair` as far as they are shown, and `residual`.
     """
+    known, whole = float(pair.valid.mean()), pair.valid.shape
+    pair = pair.busiest(most)
     frames = {
         "previous": "$z_{prev}$: state, fused before",
         "current": "$z_{cur}$: frame with flicker",
@@ -100,15 +121,15 @@ def draw_pair(pair: PairFrames, *, when: str, colors: bool | None = None) -> Dra
             scale = scale_between(0, 1, cmap)
             show(place.axes(made, 1, column), values, title, scale)
             place.bar(made, 1, column, scale, label)
-    known = pair.valid
+    part = f" {height} x {width} cells of {whole[0]} x {whole[1]} are shown." if whole != (height, width) else ""
     caption = (
         f"Fusion of {when}, the one with the most motion that can be followed. Above: the state of the filter, the "
         "frame as it came, the state moved onto it by the flow, their mix, and the clean frame, in the same colors. "
         "Below: the flow to the frame before (the wheel's rim is its length in cells), what is left between the frame "
         "and the moved state in standard deviations of the flicker (root mean square over channels; flicker alone "
         "leaves 1 to 1.4; gray where the past is not visible), where the past is visible "
-        f"({100 * known.mean():.0f} % of the cells), the weight of the past, and the variance of the result in units "
-        "of the flicker's."
+        f"({100 * known:.0f} % of the cells), the weight of the past, and the variance of the result in units "
+        f"of the flicker's.{part}"
     )
     names = ("previous", "current", "warped", "fused", "clean", "valid", "alpha", "variance", "noise")
     data = {name: np.asarray(getattr(pair, name)) for name in names} | {"residual": residual}

@@ -13,13 +13,15 @@ from gridloom.viz.style import style
 
 __all__ = ["busiest_columns", "busiest_row", "draw_slices"]
 
+_MOST_COLUMNS = 48
+_CUT = "#D55E00"
 _LEFT_CM = 1.0
-_BAR_BELOW_CM = 1.6
+_BAR_BELOW_CM = 1.9
 
 
 def busiest_row(frames: Shaped[np.ndarray, "time channel y x"]) -> int:
     """The row in which neighbors along x differ most, over all frames."""
-    return int(np.nanmean(_detail(frames), axis=(0, 1, 3)).argmax())
+    return int(_detail(frames).mean(axis=(0, 1, 3)).argmax())
 
 
 def busiest_columns(frames: Shaped[np.ndarray, "time channel y x"], row: int, most: int) -> slice:
@@ -27,13 +29,14 @@ def busiest_columns(frames: Shaped[np.ndarray, "time channel y x"], row: int, mo
     width = frames.shape[-1]
     if width <= most:
         return slice(0, width)
-    detail = np.nan_to_num(np.nanmean(_detail(frames[:, :, row]), axis=(0, 1)))
+    detail = _detail(frames[:, :, row]).mean(axis=(0, 1))
     start = int(np.convolve(detail, np.ones(most - 1), mode="valid").argmax())
     return slice(start, start + most)
 
 
 def _detail(values: np.ndarray) -> np.ndarray:
-    return np.diff(values.astype(np.float64), axis=-1) ** 2
+    """Squared difference of neighbors; 0 where one is missing."""
+    return np.nan_to_num(np.diff(values.astype(np.float64), axis=-1) ** 2)
 
 
 def draw_slices(
@@ -42,7 +45,7 @@ def draw_slices(
     notes: Mapping[str, str],
     noise: Shaped[np.ndarray, " channel"],
     row: int,
-    columns: slice,
+    first: int,
     rate: float,
     cuts: Sequence[int],
     colors: bool | None = None,
@@ -54,15 +57,16 @@ def draw_slices(
         notes: More about a clip, for its title.
         noise: Variance of the flicker by channel.
         row: Which.
-        columns: Which of its cells.
+        first: Number of the first frame.
         rate: Frames per second; 0 where it is not known.
-        cuts: Frames that begin a new shot.
+        cuts: Numbers of frames that begin a new shot.
         colors: Whether channels are red, green, blue; see `latent_rgb`.
 
     Returns:
         Data: each clip [time, x, channel], `error of NAME` [time, x], and `row`.
     """
     names = list(clips)
+    columns = busiest_columns(next(iter(clips.values())), row, _MOST_COLUMNS)
     cut_out = {name: values[:, :, row, columns] for name, values in clips.items()}
     pictures = latent_rgb([values[:, :, None] for values in cut_out.values()], colors=colors)
     deviation = np.sqrt(noise.astype(np.float64))[:, None]
@@ -71,6 +75,7 @@ def draw_slices(
     scale = color_scale(list(errors.values()), center=0.0)
     count = len(clean)
     seconds = count / rate if rate else None
+    begin, end = (at / rate if rate else at for at in (first, first + count))
     place = Tiles(feet=(0.95, 0.95), columns=len(names), aspect=_aspect(count), left=_LEFT_CM)
     with style():
         made = place.figure()
@@ -81,13 +86,15 @@ def draw_slices(
                 panels.append((errors[name], f"{name} \N{MINUS SIGN} {names[0]}"))
             for down, (image, text) in enumerate(panels):
                 axes, by = place.axes(made, down, number), scale if down else None
-                draw_time_slice(axes, image, scale=by, seconds=seconds, cuts=cuts)
-                axes.images[0].set_extent((columns.start, columns.stop, seconds or count, 0))
+                draw_time_slice(axes, image, scale=by, seconds=seconds)
+                for cut in cuts:
+                    axes.axhline(cut / rate if rate else cut, color=_CUT, linewidth=0.8)
+                axes.images[0].set_extent((columns.start, columns.stop, end, begin))
                 axes.set_title(text, loc="left", pad=2.5, fontsize=7)
                 if number > down:
                     axes.set_ylabel("")
                     axes.tick_params(labelleft=False)
-        place.bar(made, 0, 0, scale, "error [standard deviations\nof the flicker]", below=_BAR_BELOW_CM)
+        place.bar(made, 0, 0, scale, "standard deviations\nof the flicker", below=_BAR_BELOW_CM, share=0.5)
     caption = (
         f"Row {row} of the held-out frames over time, the one with the most detail: "
         f"{', '.join(names)}. Below, how far each is from the clean frames, in standard deviations of the flicker "

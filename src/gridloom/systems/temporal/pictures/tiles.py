@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gridloom.viz.scale import ColorScale, draw_colorbar
-from gridloom.viz.style import FULL_CM, figure
+from gridloom.viz.style import COLORS, FULL_CM, MISSING, figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 else:  # matplotlib is imported where something is drawn
     Axes = AxesImage = Figure = Any
 
-__all__ = ["Tiles", "decibels", "scale_between", "show", "until"]
+__all__ = ["Tiles", "decibels", "method_color", "scale_between", "show", "until"]
 
 _EDGE_CM, _GAP_CM, _BAR_CM = 0.12, 0.2, 0.17
-_BAR_SHARE = 0.86  # of a tile's width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +68,21 @@ class Tiles:
         """Height of the middle of a row, as a share of the figure's."""
         return 1 - (self._corner(row, 0)[1] + self.tile[1] / 2) / self.height
 
-    def bar(self, made: Figure, row: int, column: int, scale: ColorScale, label: str, *, below: float = 0.12) -> None:
-        """Draw a color bar, so many cm below an image."""
+    def bar(
+        self,
+        made: Figure,
+        row: int,
+        column: int,
+        scale: ColorScale,
+        label: str,
+        *,
+        below: float = 0.12,
+        share: float = 0.86,
+    ) -> None:
+        """Draw a color bar so many cm below an image, in its middle and as long as a share of it."""
         across, down = self.tile
         left, top = self._corner(row, column)
-        long = _BAR_SHARE * across
+        long = share * across
         box = self._box(left + (across - long) / 2, top + down + below + _BAR_CM, long, _BAR_CM)
         draw_colorbar(made.add_axes(box), scale, label, narrow=True)
 
@@ -120,8 +129,6 @@ def scale_between(low: float | int, high: float | int, cmap: str, *, beyond: boo
     import matplotlib as mpl
     from matplotlib.colors import Normalize
 
-    from gridloom.viz.style import MISSING
-
     return ColorScale(
         norm=Normalize(float(low), float(high)),
         cmap=mpl.colormaps[cmap].with_extremes(bad=MISSING),
@@ -138,3 +145,8 @@ def until(values: np.ndarray, *, share: float = 0.99) -> float:
 def decibels(value: float) -> str:
     """A number of decibels for people, with its sign."""
     return f"{round(value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}").replace("+0.0", "0.0")
+
+
+def method_color(number: int, *, model: bool) -> str:
+    """Color of a method by its place among all, the same in all pictures; the model's is the first of the style."""
+    return COLORS[0] if model else COLORS[1 + number % (len(COLORS) - 1)]
