@@ -44,7 +44,7 @@ def main() -> None:
             calm = gridloom.stabilize(shaky, model, mode=mode)
             error = float(((calm.frames - clean.frames) ** 2)[4:].mean()) / 0.09
             found = float(calm.noise[-1].mean())
-            print(f"{Path(model).name:8} {mode:14} error {10 * np.log10(error):6.2f} dB, flicker found {found:.3f} of 0.3")
+            print(f"{Path(model).name:7} {mode:14} error {10 * np.log10(error):6.2f} dB, flicker {found:.3f} of 0.3")
 
 
 if __name__ == "__main__":

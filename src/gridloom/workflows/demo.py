@@ -1,4 +1,4 @@
-"""demo: the whole way on real data: the relief encoded, summits found, gaps of the sea filled, flights forecast."""
+"""demo: the whole way on real data: relief encoded, summits found, the sea filled, flights forecast, a video calmed."""
 
 import logging
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ from gridloom.workflows.forecast import forecast
 from gridloom.workflows.locate import locate
 from gridloom.workflows.report import report
 from gridloom.workflows.search import search
+from gridloom.workflows.stabilize import stabilize
 from gridloom.workflows.train import RunResult, configure, train
 
 __all__ = ["DemoResult", "demo"]
@@ -32,6 +33,8 @@ _SEA = "coads"
 _SEA_QUICK_STEPS = 10
 _FLIGHTS = "flights"
 _FLIGHTS_STEPS, _FLIGHTS_QUICK_STEPS = 300, 6
+_CLIP, _SHAKY = "carphone", "carphone-flicker"
+_CLIP_STEPS, _CLIP_QUICK_STEPS = 150, 4
 _HOURS, _PATHS, _QUICK_PATHS = 24, 50, 4
 
 
@@ -49,10 +52,11 @@ class DemoResult:
 
 
 def demo(output: Path | str, *, quick: bool = False) -> DemoResult:
-    """Train on the relief of the Earth, the temperature of the sea and a year of flights; evaluate and report.
+    """Train on the relief of the Earth, the temperature of the sea, a year of flights and a video; evaluate and report.
 
     An encoder of the globe is trained, extracted and searched; another model finds summits; a third fills the months of
-    the sea surface, of which half was never measured; a fourth forecasts flights.
+    the sea surface, of which half was never measured; a fourth forecasts flights; a fifth takes the flicker out of a
+    video.
 
     Args:
         output: Folder for everything. Called again, it goes on where it was.
@@ -65,14 +69,16 @@ def demo(output: Path | str, *, quick: bool = False) -> DemoResult:
     energy, others = _find_summits(output / "summits", quick)
     crossmae, filled = _fill_sea(output / "sea", quick)
     heatmap, ahead = _forecast_flights(output / "flights", quick)
+    temporal, calm = _calm_video(output / "video", quick)
     return DemoResult(
         scores={
             "semantic": semantic.scores,
             "energy": energy.scores,
             "crossmae": crossmae.scores,
             "heatmap": heatmap.scores,
+            "temporal": temporal.scores,
         },
-        places={**places, **others, **filled, **ahead},
+        places={**places, **others, **filled, **ahead, **calm},
     )
 
 
@@ -155,6 +161,25 @@ def _forecast_flights(output: Path, quick: bool) -> tuple[RunResult, dict[str, s
         "forecast flights": str(ahead),
         "report of the forecast": str(page),
         "strips and films": str(output / "figures"),
+    }
+
+
+def _calm_video(output: Path, quick: bool) -> tuple[RunResult, dict[str, str]]:
+    system = get_system("temporal")
+    steps = _CLIP_QUICK_STEPS if quick else _CLIP_STEPS
+    config = configure(system, preset="video", settings={"data.path": _CLIP})
+    config = replace(config, train=replace(config.train, steps=steps, validate_every=steps, validate_windows=8))
+    _LOGGER.info("train: how far to trust the past in a video, on %s, %d steps", _CLIP, steps)
+    run = output / "run"
+    result = _train(system, config, run)
+    _LOGGER.info("stabilize: %s, frame by frame", _SHAKY)
+    calm, picture = output / "calm.mp4", output / "calm.png"
+    stabilize(_SHAKY, run, output=calm, picture=picture, replace=True)
+    page = report(run, figures=output / "figures")
+    return result, {
+        "video without flicker": str(calm),
+        "before and after": str(picture),
+        "report of the video": str(page),
     }
 
 
