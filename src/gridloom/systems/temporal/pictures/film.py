@@ -24,7 +24,6 @@ _FILM_CM, _DPI, _COLORS = 15.0, 100, 128
 _USUAL_RATE = 25.0
 _LEFT_CM, _FOOT_CM, _BETWEEN_CM, _HEAD_CM, _TOP_CM = 1.6, 1.0, 0.05, 0.12, 0.3
 _SLOWER = 2.0  # than the clip: flicker at full speed is hard to look at
-_ALPHA = r"$\alpha$"
 
 
 def draw_film(
@@ -70,7 +69,7 @@ def draw_film(
             made.text(_LEFT_CM / place.width, place.middle(down), name, ha="right", va="center", fontsize=7.5)
             for across, at in enumerate(stills):
                 show(place.axes(made, down, across), images[at], "" if down else titles[at], by)
-        place.bar(made, 2, 0, scale, f"weight of the past {_ALPHA}")
+        place.bar(made, 2, 0, scale, "0: the frame, 1: the past")
         moving = Tiles(feet=(_FOOT_CM,), columns=3, aspect=height / width, width=_FILM_CM, top=0.45)
         screen = moving.figure()
         shown = [
@@ -78,7 +77,7 @@ def draw_film(
             for at, (name, images, by) in enumerate(rows)
         ]
         head = screen.text(0.5, 1 - 0.1 / moving.height, titles[0], ha="center", va="top", fontsize=8)
-        moving.bar(screen, 0, 2, scale, f"{_ALPHA}")
+        moving.bar(screen, 0, 2, scale, "0: the frame, 1: the past")
 
     def play() -> Iterator[Figure]:
         for at in range(count):

@@ -122,14 +122,17 @@ def draw_pair(pair: PairFrames, *, when: str, most: tuple[int, int], colors: boo
             show(place.axes(made, 1, column), values, title, scale)
             place.bar(made, 1, column, scale, label)
     part = f" {height} x {width} cells of {whole[0]} x {whole[1]} are shown." if whole != (height, width) else ""
+    chosen, told = "", "that nothing was moved"
+    if pair.flow is not None:
+        chosen = ", the one with the most motion that can be followed"
+        told = "the flow to the frame before (the wheel's rim is its length in cells)"
     caption = (
-        f"Fusion of {when}, the one with the most motion that can be followed. Above: the state of the filter, the "
-        "frame as it came, the state moved onto it by the flow, their mix, and the clean frame, in the same colors. "
-        "Below: the flow to the frame before (the wheel's rim is its length in cells), what is left between the frame "
+        f"Fusion of {when}{chosen}. Above: the state of the filter, the frame as it came, the state moved onto it by "
+        f"the flow, their mix, and the clean frame, in the same colors. Below: {told}, what is left between the frame "
         "and the moved state in standard deviations of the flicker (root mean square over channels; flicker alone "
         "leaves 1 to 1.4; gray where the past is not visible), where the past is visible "
-        f"({100 * known:.0f} % of the cells), the weight of the past, and the variance of the result in units "
-        f"of the flicker's.{part}"
+        f"({100 * known:.0f} % of the cells), the weight of the past, and the variance of the result in units of the "
+        f"flicker's.{part}"
     )
     names = ("previous", "current", "warped", "fused", "clean", "valid", "alpha", "variance", "noise")
     data = {name: np.asarray(getattr(pair, name)) for name in names} | {"residual": residual}
