@@ -94,7 +94,7 @@ def draw_slices(
                 if number > down:
                     axes.set_ylabel("")
                     axes.tick_params(labelleft=False)
-        place.bar(made, 0, 0, scale, "standard deviations\nof the flicker", below=_BAR_BELOW_CM, share=0.5)
+        place.bar(made, 0, 0, scale, "standard deviations\nof the flicker", below=_BAR_BELOW_CM, share=0.5, middle=0.3)
     caption = (
         f"Row {row} of the held-out frames over time, the one with the most detail: "
         f"{', '.join(names)}. Below, how far each is from the clean frames, in standard deviations of the flicker "

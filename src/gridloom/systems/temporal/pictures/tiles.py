@@ -78,12 +78,13 @@ class Tiles:
         *,
         below: float = 0.12,
         share: float = 0.86,
+        middle: float = 0.5,
     ) -> None:
-        """Draw a color bar so many cm below an image, in its middle and as long as a share of it."""
+        """Draw a color bar so many cm below an image, as long as a share of it, with its middle at another share."""
         across, down = self.tile
         left, top = self._corner(row, column)
         long = share * across
-        box = self._box(left + (across - long) / 2, top + down + below + _BAR_CM, long, _BAR_CM)
+        box = self._box(left + middle * across - long / 2, top + down + below + _BAR_CM, long, _BAR_CM)
         draw_colorbar(made.add_axes(box), scale, label, narrow=True)
 
     def below(self, made: Figure, row: int, column: int, *, side: float) -> Axes:
