@@ -6,9 +6,10 @@ import torch
 
 from gridloom.core.contracts import FieldSpec, InputSpec
 from gridloom.core.errors import ConfigError
+from gridloom.core.graph import Graph
 from gridloom.encoders.encoder import SemanticEncoder
 from gridloom.encoders.graph import EncoderGraph, input_names, steps_of_channels
-from gridloom.encoders.parity import measure_parity, probe
+from gridloom.encoders.parity import compare, probe
 from gridloom.grid.normalize import Normalizer
 from gridloom.grid.steps import Bounds, Climatology, Log1p, Standard
 from gridloom.systems.semantic import ModelConfig, ResNetEncoder
@@ -104,8 +105,13 @@ def test_a_graph_takes_what_encode_takes() -> None:
 
 
 def test_rounding_errors_of_a_feature_that_is_zero_are_no_difference() -> None:
-    encoder = FAKES["fake_autoencoder"].encoder(FakeConfig()).eval()
-    torch.nn.init.zeros_(encoder.layers[-1].weight)
-    torch.nn.init.zeros_(encoder.layers[-1].bias)
-    parity = measure_parity(encoder, lambda given: [torch.full((len(given["values"]), FakeConfig().width), 1e-8)])
+    graph = Graph(
+        module=torch.nn.Identity(),
+        inputs={"values": ("x",)},
+        outputs={"feature": ("x",)},
+        examples=[{"values": torch.zeros(2, 3)}, {"values": torch.zeros(1, 5)}],
+    )
+    expected = [[example["values"]] for example in graph.examples]
+    parity = compare(graph, lambda given: [given["values"] + 1e-8], expected)
     assert parity.max_difference == pytest.approx(1e-8) and parity.max_relative == pytest.approx(1e-6)
+    assert parity.sizes == ({"batch": 2, "x": 3}, {"batch": 1, "x": 5}) and parity.min_cosine is None

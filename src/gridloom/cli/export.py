@@ -11,16 +11,16 @@ __all__ = ["run"]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportVerb:
-    """Write an encoder as one file that other programs run, and compare the file with the encoder."""
+    """Write an encoder, or a model without one, as one file that other programs run, and compare the file with it."""
 
     model: tyro.conf.Positional[Path]
     """Run folder, artifact or file of weights."""
     output: Path
     """An .onnx file, for ONNX Runtime and others; or a .pt2 file, for torch.export.load."""
     window: tuple[int, int] | None = None
-    """Height and width that the file takes, in cells; default is what the encoder was trained on."""
+    """Of an encoder: height and width that the file takes, in cells; default is what it was trained on."""
     normalize: bool = False
-    """The file takes values in data units and normalizes them itself; otherwise normalized ones."""
+    """Of an encoder: the file takes values in data units and normalizes them itself; otherwise normalized ones."""
     replace: bool = False
     """Overwrite an existing file."""
 
@@ -29,22 +29,24 @@ def run(arguments: Sequence[str]) -> int:
     """Export and say what the file takes and gives, and how near it is."""
     parsed = tyro.cli(ExportVerb, args=list(arguments), prog="gridloom export")
     from gridloom.cli.console import print_record
+    from gridloom.encoders.parity import describe_sizes
     from gridloom.workflows.export import export
 
     done = export(parsed.model, parsed.output, window=parsed.window, normalize=parsed.normalize, replace=parsed.replace)
     parity = done.parity
+    units = "data (the file normalizes)" if parsed.normalize else "normalized (see the normalizer in its metadata)"
+    cosine = parity.min_cosine
     print_record(
         {
             "file": str(done.output),
             "bytes": done.output.stat().st_size,
-            "units": "data (the file normalizes)"
-            if parsed.normalize
-            else "normalized (see the normalizer in its metadata)",
-            **{f"input {name}": " x ".join(map(str, ("N", *shape))) for name, shape in done.inputs.items()},
-            **{f"output {name}": " x ".join(("N", *dims)) for name, dims in done.outputs.items()},
+            "system": done.system,
+            **({} if cosine is None else {"units": units}),
+            **{f"input {name}": " x ".join(map(str, ("N", *axes))) for name, axes in done.inputs.items()},
+            **{f"output {name}": " x ".join(map(str, ("N", *axes))) for name, axes in done.outputs.items()},
             "largest difference": f"{parity.max_difference:.2g} ({parity.max_relative:.2g} relative)",
-            "least cosine": f"{parity.min_cosine:.8f}",
-            "compared on": f"{' and '.join(map(str, parity.counts))} samples with what the encoder gives",
+            **({} if cosine is None else {"least cosine": f"{cosine:.8f}"}),
+            "compared on": "; ".join(map(describe_sizes, parity.sizes)),
         }
     )
     return 0

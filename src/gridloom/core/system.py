@@ -9,6 +9,7 @@ import numpy as np
 
 from gridloom.core.contracts import Encoder, Objective, Predictor, Prepared, Source, Task
 from gridloom.core.errors import ConfigError
+from gridloom.core.graph import Graph
 from gridloom.core.score import Score
 from gridloom.core.settings import RunConfig
 
@@ -108,6 +109,8 @@ class System(Generic[C]):
             field.
         encoder: Builds the untrained encoder; its weights are those of `objective.encoder`. None if the system has
             none.
+        graph: A trained model as a function of tensors, for export. None if it cannot be one; a system with an encoder
+            needs none, since that is what is exported.
         predictor: Makes a trained model answer questions.
         baselines: Dumb predictors by name, fitted on the training part; None where one does not apply.
         score: Compares answers by method with the truth.
@@ -126,6 +129,7 @@ class System(Generic[C]):
     complete: Callable[[Objective, C, Prepared], None] | None = None
     encode_source: Callable[[C, Mapping[str, Any], Dataset, Any], tuple[Dataset, Any, Source]] | None = None
     encoder: Callable[[C], Encoder] | None = None
+    graph: Callable[[Trained[C]], Graph] | None = None
     predictor: Callable[[Trained[C]], Predictor] | None = None
     baselines: Mapping[str, Callable[[C, Dataset], Predictor | None]] = field(default_factory=dict)
     score: Callable[[Task, Mapping[str, Dataset], int], list[Score]] | None = None

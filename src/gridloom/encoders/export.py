@@ -1,47 +1,30 @@
 """export: an encoder to one file that other programs run, compared with the encoder before it is kept."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import gridloom
-from gridloom.core.atomic import new_file
+import torch
+from torch import Tensor
+
+from gridloom.core.batch import Batch
 from gridloom.core.config import to_dict
 from gridloom.core.contracts import Encoder
-from gridloom.core.errors import CheckpointError, ConfigError, DataError
+from gridloom.core.errors import ConfigError, DataError
+from gridloom.core.graph import Graph
 from gridloom.encoders.artifact import describe_inputs, load_encoder
 from gridloom.encoders.extract import encoder_from_file
 from gridloom.encoders.fingerprint import fingerprint
-from gridloom.encoders.formats import FormatName, choose_format, trace
 from gridloom.encoders.graph import EncoderGraph
-from gridloom.encoders.parity import Parity, measure_parity, probe
+from gridloom.encoders.parity import probe
+from gridloom.encoders.portable import Export, check_output, write_portable
 from gridloom.grid.normalize import Normalizer
 
-__all__ = ["Export", "export_encoder"]
+__all__ = ["export_encoder"]
 
-_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Export:
-    """What was exported.
-
-    Attributes:
-        output: The file.
-        format: `onnx` or `pt2`.
-        inputs: Shape of each input by name, after the batch.
-        outputs: Dimensions of each output by name, after the batch.
-        parity: How far the file's answers are from the encoder's.
-    """
-
-    output: Path
-    format: FormatName
-    inputs: Mapping[str, tuple[int, ...]]
-    outputs: Mapping[str, tuple[str, ...]]
-    parity: Parity
+_COUNTS = (2, 1, 5)
+"""Numbers of samples that are tried; torch takes 1 for a fixed size, so that it is not the first."""
 
 
 def export_encoder(
@@ -74,32 +57,41 @@ def export_encoder(
         DataError: The output is there already or ends otherwise, or a window that does not fit.
     """
     output = Path(output)
-    form = choose_format(output)
-    if output.exists() and not (replace and output.is_file()):
-        raise DataError(f"{output} exists already; choose another --output, or pass --replace to overwrite a file")
+    form = check_output(output, replace=replace)
     encoder, system, record = _load(Path(model))
     if window is not None:
         _set_window(encoder, window)
     normalizer = _statistics(model, record) if normalize else None
-    graph = EncoderGraph(encoder, normalizer=normalizer)
-    inputs, _ = probe(encoder.inputs, 2, normalizer=normalizer)
+    samples = [probe(encoder.inputs, count, normalizer=normalizer) for count in _COUNTS]
+    graph = Graph(
+        module=EncoderGraph(encoder, normalizer=normalizer),
+        inputs={name: tuple(tensor.shape[1:]) for name, tensor in samples[0][0].items()},
+        outputs=encoder.outputs,
+        examples=[given for given, _ in samples],
+    )
     described = {
-        "gridloom": gridloom.__version__,
-        "system": system,
         "encoder_sha256": fingerprint(encoder, record),
         "units": "data" if normalize else "normalized",
         "inputs": to_dict(encoder.inputs),
         "outputs": to_dict(encoder.outputs),
         "normalizer": dict(record),
     }
-    with new_file(output) as temporary:
-        with _in_one_line(ConfigError, f"{model}: the encoder of system {system!r} cannot be exported"):
-            form.write(trace(graph, inputs), temporary, record=described)
-        with _in_one_line(CheckpointError, f"{output}: the file does not give what the encoder gives, it was not kept"):
-            parity = measure_parity(encoder, form.load(temporary), normalizer=normalizer)
-            _check(parity)
-    shapes = {name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()}
-    return Export(output=output, format=form.name, inputs=shapes, outputs=encoder.outputs, parity=parity)
+    return write_portable(
+        graph,
+        output,
+        form=form,
+        system=system,
+        model=model,
+        part="encoder",
+        record=described,
+        expected=lambda: _encode(encoder, [batch for _, batch in samples]),
+    )
+
+
+@torch.inference_mode()
+def _encode(encoder: Encoder, batches: Sequence[Batch]) -> list[list[Tensor]]:
+    encoded = [encoder(batch) for batch in batches]
+    return [[each[name] for name in encoder.outputs] for each in encoded]
 
 
 def _load(model: Path) -> tuple[Encoder, str, Mapping[str, Any]]:
@@ -126,23 +118,3 @@ def _statistics(model: Path | str, record: Mapping[str, Any]) -> Normalizer:
     if not record:
         raise ConfigError(f"{model}: these weights came without training statistics; leave --normalize out")
     return Normalizer.from_json(record)
-
-
-def _check(parity: Parity) -> None:
-    if not parity.max_relative <= _TOLERANCE:  # NaN is not either
-        raise CheckpointError(
-            f"largest relative difference {parity.max_relative:.2g}, at most {_TOLERANCE:g} is accepted; "
-            f"least cosine {parity.min_cosine:.6f}"
-        )
-
-
-@contextmanager
-def _in_one_line(kind: type[ConfigError] | type[CheckpointError], what: str) -> Iterator[None]:
-    """Turn what torch and ONNX Runtime raise, which has no common base and many lines, into one error of ours."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise kind(f"{what}: {first:.500}") from error

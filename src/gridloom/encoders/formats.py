@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from gridloom.core.errors import ConfigError, DataError
-from gridloom.encoders.graph import EncoderGraph
+from gridloom.core.graph import Graph
 
 __all__ = ["FormatName", "OnnxFormat", "PortableFormat", "TorchFormat", "Traced", "choose_format", "trace"]
 
@@ -31,17 +31,19 @@ _MOST_BYTES = 2**31 - 2**24
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """A graph as a program, for any number of samples.
+    """A graph as a program.
 
     Attributes:
         program: What torch traced.
         inputs: Names of its inputs, in order.
         outputs: Names of its outputs, in order.
+        axes: Axes of any size of each input, as torch wants them.
     """
 
     program: ExportedProgram
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    axes: tuple[Any, ...]
 
 
 class PortableFormat(ABC):
@@ -80,13 +82,13 @@ class OnnxFormat(PortableFormat):
         """Convert and write, weights included, without the lines of source code that the exporter notes."""
         size = sum(tensor.nbytes for tensor in traced.program.state_dict.values())
         if size > _MOST_BYTES:
-            raise DataError(f"an .onnx file holds less than 2 GiB, the encoder has {size:,} bytes; write a .pt2 file")
+            raise DataError(f"an .onnx file holds less than 2 GiB, the model has {size:,} bytes; write a .pt2 file")
         with _quiet_exporter():
             converted = torch.onnx.export(
                 traced.program,
                 input_names=traced.inputs,
                 output_names=traced.outputs,
-                dynamic_shapes=_any_count(len(traced.inputs)),
+                dynamic_shapes=traced.axes,
                 verbose=False,
             )
         assert converted is not None
@@ -157,21 +159,19 @@ def choose_format(output: Path) -> PortableFormat:
     return chosen
 
 
-def trace(graph: EncoderGraph, tensors: Mapping[str, Tensor]) -> Traced:
-    """Trace a graph for any number of samples, all other sizes as they are.
-
-    Args:
-        graph: In eval mode.
-        tensors: Inputs by name, of two samples: torch takes one for a fixed size.
-    """
+def trace(graph: Graph) -> Traced:
+    """Trace a graph for any number of samples and any size of the axes that have a name."""
+    names = dict.fromkeys(axis for axes in graph.inputs.values() for axis in axes if isinstance(axis, str))
+    sizes = {"batch": Dim("batch")} | {name: Dim(name, min=graph.least.get(name)) for name in names}
+    each = tuple(
+        {place: sizes[axis] for place, axis in enumerate(("batch", *axes)) if isinstance(axis, str)}
+        for axes in graph.inputs.values()
+    )
+    example = graph.examples[0]
     with _quiet_exporter():
-        program = torch.export.export(graph, tuple(tensors.values()), dynamic_shapes=_any_count(len(tensors)))
-    return Traced(program=program, inputs=tuple(tensors), outputs=tuple(graph.encoder.outputs))
-
-
-def _any_count(num_inputs: int) -> tuple[Any, ...]:
-    batch = Dim("batch")
-    return (({0: batch},) * num_inputs,)
+        tensors = tuple(example[name] for name in graph.inputs)
+        program = torch.export.export(graph.module, tensors, dynamic_shapes=(each,))
+    return Traced(program=program, inputs=tuple(graph.inputs), outputs=tuple(graph.outputs), axes=(each,))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Whether a file of an encoder gives what the encoder gives: on fixed samples with missing cells."""
+"""Whether a file gives what the model gives that it was written from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from gridloom.core.batch import Batch, Field
-from gridloom.core.contracts import Encoder, FieldSpec, InputSpec
+from gridloom.core.contracts import FieldSpec, InputSpec
 from gridloom.core.errors import CheckpointError
+from gridloom.core.graph import Graph
 from gridloom.core.random import uniform
 from gridloom.encoders.fitting import probe_batch
 from gridloom.encoders.graph import name_inputs
 from gridloom.grid.normalize import Normalizer
 
-__all__ = ["Parity", "measure_parity", "probe"]
+__all__ = ["Parity", "compare", "describe_sizes", "probe"]
 
-_COUNTS = (1, 5)
 _MISSING_SHARE = 0.2
 _GARBAGE = 99
 _LEAST_SCALE = 1e-2
@@ -26,30 +26,30 @@ _LEAST_SCALE = 1e-2
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far a file is from the encoder.
+    """How far a file is from the model.
 
     Attributes:
-        counts: Numbers of samples that were tried.
+        sizes: What was tried: number of samples and sizes of the axes with a name.
         max_difference: Largest absolute difference in any output.
         max_relative: The same over the largest absolute value of that output, at least 0.01.
-        min_cosine: Least cosine similarity of two embeddings of a sample.
+        min_cosine: Least cosine similarity of two embeddings of a sample; None where there are no embeddings.
     """
 
-    counts: tuple[int, ...]
+    sizes: tuple[Mapping[str, int], ...]
     max_difference: float
     max_relative: float
-    min_cosine: float
+    min_cosine: float | None
 
 
-def measure_parity(
-    encoder: Encoder, run: Callable[[Mapping[str, Tensor]], list[Tensor]], *, normalizer: Normalizer | None = None
+def compare(
+    graph: Graph, run: Callable[[Mapping[str, Tensor]], list[Tensor]], expected: Sequence[Sequence[Tensor]]
 ) -> Parity:
-    """Compare.
+    """Compare what a file gives on the examples of a graph with what it should give.
 
     Args:
-        encoder: In eval mode, on the CPU.
-        run: What is in the file: inputs by name to the encoder's outputs, in order.
-        normalizer: The file takes values in data units; None if it takes normalized ones.
+        graph: What was written.
+        run: What is in the file: inputs by name to the outputs, in order.
+        expected: The outputs of each example, in order.
 
     Returns:
         NaN where either side gave something that is not finite.
@@ -58,14 +58,12 @@ def measure_parity(
         CheckpointError: An output has another shape.
     """
     differences, relatives, cosines = [], [], []
-    for count in _COUNTS:
-        given, batch = probe(encoder.inputs, count, normalizer=normalizer)
-        with torch.inference_mode():
-            expected = encoder(batch)
-        for (name, ours), theirs in zip(((name, expected[name]) for name in encoder.outputs), run(given), strict=True):
+    for example, right in zip(graph.examples, expected, strict=True):
+        for name, ours, theirs in zip(graph.outputs, right, run(example), strict=True):
             if ours.shape != theirs.shape:
                 raise CheckpointError(
-                    f"output {name!r} of {count} samples: expected shape {list(ours.shape)}, got {list(theirs.shape)}"
+                    f"output {name!r} of {describe_sizes(graph.sizes(example))}: expected shape {list(ours.shape)}, "
+                    f"got {list(theirs.shape)}"
                 )
             difference = (ours.double() - theirs.double()).abs().max()
             differences.append(difference)
@@ -73,11 +71,16 @@ def measure_parity(
             if name == "embedding":
                 cosines.append(torch.cosine_similarity(ours.double(), theirs.double()).min())
     return Parity(
-        counts=_COUNTS,
+        sizes=tuple(graph.sizes(example) for example in graph.examples),
         max_difference=float(torch.stack(differences).max()),
         max_relative=float(torch.stack(relatives).max()),
-        min_cosine=float(torch.stack(cosines).min()),
+        min_cosine=float(torch.stack(cosines).min()) if cosines else None,
     )
+
+
+def describe_sizes(sizes: Mapping[str, int]) -> str:
+    """Sizes of axes in a few words."""
+    return ", ".join(f"{name} {size}" for name, size in sizes.items())
 
 
 def probe(inputs: InputSpec, count: int, *, normalizer: Normalizer | None = None) -> tuple[dict[str, Tensor], Batch]:
