@@ -145,14 +145,15 @@ class TemporalModule(nn.Module):
             raise ConfigError(f"alpha must be between 0 and 1, got {value}")
         self.alpha_override.fill_(_NOT_SET if value is None else value)
 
-    def forward(
+    def forward(  # noqa: PLR0913 - the documented interface, and by name what a state needs
         self,
         z_prev: Float[Tensor, "batch channel y x"],
         z_cur: Float[Tensor, "batch channel y x"],
         s_prev: Float[Tensor, "batch style"] | None = None,
         s_cur: Float[Tensor, "batch style"] | None = None,
-        flow: Float[Tensor, "batch 2 y x"] | None = None,
+        flow: Float[Tensor, "batch 2 rows columns"] | None = None,
         *,
+        variance: Float[Tensor, "batch 1 y x"] | None = None,
         valid: Bool[Tensor, "batch 1 y x"] | None = None,
         noise: Float[Tensor, "batch channel"] | None = None,
         return_warp: bool = False,
@@ -166,6 +167,8 @@ class TemporalModule(nn.Module):
             s_cur: Style of the current frame.
             flow: Pixel offsets (dx, dy) in cells of the latents, as `flow_direction` says: by default from the previous
                 frame to the current one. None moves nothing, or predicts it.
+            variance: Of `z_prev` in units of the noise of one frame, where it has been fused before; None is 1, a plain
+                frame.
             valid: False where the previous frame says nothing about the current one (occluded), on the grid of the
                 current frame.
             noise: Variance of the flicker by channel, for the gates `spatial` and `kalman`; None estimates it from what
@@ -185,7 +188,7 @@ class TemporalModule(nn.Module):
         else:
             backward, seen = self._backward(flow)
             seen = valid if seen is None else seen if valid is None else seen & valid
-            fusion = self.fuse(z_prev, z_cur, backward, valid=seen, noise=noise)
+            fusion = self.fuse(z_prev, z_cur, backward, variance=variance, valid=seen, noise=noise)
         aux: dict[str, Any] = {
             "alpha": fusion.alpha.detach(),
             "z_warp_refined_mean": fusion.z_warp_refined.detach().mean(),
@@ -197,7 +200,7 @@ class TemporalModule(nn.Module):
         return fusion.z, self.fuse_styles(s_prev, s_cur), aux
 
     def warp_latent(
-        self, z: Float[Tensor, "batch channel y x"], flow: Float[Tensor, "batch 2 y x"]
+        self, z: Float[Tensor, "batch channel y x"], flow: Float[Tensor, "batch 2 rows columns"]
     ) -> Float[Tensor, "batch channel y x"]:
         """Move a latent by a flow, read as `flow_direction` says; see `forward`. Cells from outside repeat the border.
 
@@ -311,15 +314,13 @@ class TemporalModule(nn.Module):
         """
         seen = torch.ones_like(variance, dtype=torch.bool) if backward is None else inside(backward, margin=CELL_MARGIN)
         whole = variance if backward is None else warp(variance, backward)
-        known = None
-        if not torch.compiler.is_exporting():  # a graph cannot ask; it is for finite latents
-            if not _all_finite(z_prev):
-                there = torch.isfinite(z_prev).all(dim=1, keepdim=True)
-                z_prev = torch.where(there, z_prev, torch.zeros((), dtype=z_prev.dtype, device=z_prev.device))
-                share = there.float() if backward is None else warp(there.float(), backward, mode=self.interpolation)
-                seen = seen & (share > _WHOLE) & (share < 2 - _WHOLE)
-            if not _all_finite(z_cur):
-                known = torch.isfinite(z_cur)
+        exporting = torch.compiler.is_exporting()  # a graph cannot ask
+        if exporting or not _all_finite(z_prev):
+            there = torch.isfinite(z_prev).all(dim=1, keepdim=True)
+            z_prev = torch.where(there, z_prev, torch.zeros((), dtype=z_prev.dtype, device=z_prev.device))
+            share = there.float() if backward is None else warp(there.float(), backward, mode=self.interpolation)
+            seen = seen & (share > _WHOLE) & (share < 2 - _WHOLE)
+        known = torch.isfinite(z_cur) if exporting or not _all_finite(z_cur) else None
         return z_prev, whole, seen, known
 
     def _gain(
@@ -370,7 +371,7 @@ class TemporalModule(nn.Module):
                 f"latents must be [B,{self.channels},H,W], two of one shape, got {list(z_prev.shape)} and "
                 f"{list(z_cur.shape)}"
             )
-        expected = (len(z_cur), 2, *z_cur.shape[2:])
+        expected = (z_cur.shape[0], 2, *z_cur.shape[2:])  # len() would fix the number of samples of a graph
         if flow is not None and tuple(flow.shape) != expected:
             raise DataError(
                 f"flow must be {list(expected)}, (dx, dy) in cells of the latent, got {list(flow.shape)}; "

@@ -5,6 +5,7 @@ from gridloom.systems.temporal.baselines import BASELINES
 from gridloom.systems.temporal.config import TemporalConfig
 from gridloom.systems.temporal.data import prepare, resolve
 from gridloom.systems.temporal.figures import FIGURES
+from gridloom.systems.temporal.graph import temporal_graph
 from gridloom.systems.temporal.objective import FlickerFree
 from gridloom.systems.temporal.predict import FlickerFilter
 from gridloom.systems.temporal.presets import PRESETS
@@ -21,6 +22,7 @@ SYSTEM: System[TemporalConfig] = System(
     resolve=resolve,
     prepare=prepare,
     objective=FlickerFree,
+    graph=temporal_graph,
     predictor=FlickerFilter,
     baselines=BASELINES,
     score=score,
