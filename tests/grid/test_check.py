@@ -183,3 +183,9 @@ def test_falling_latitudes_come_out_rising(caplog):
 
 def test_frames_of_events_are_for_the_heatmap_system() -> None:
     assert diagnose(open_grid("flights")).command == "gridloom train heatmap DATA --preset recommended"
+
+
+def test_a_clip_is_for_the_temporal_system() -> None:
+    clip = xr.Dataset({"frames": (("time", "channel", "y", "x"), np.zeros((4, 3, 16, 16), np.uint8))})
+    assert diagnose(clip).command == "gridloom train temporal DATA --preset video"
+    assert diagnose(clip.astype(np.float32)).command == "gridloom train temporal DATA"

@@ -133,6 +133,9 @@ def diagnose(dataset: xr.Dataset, *, variables: Sequence[str] = ()) -> Diagnosis
         split, command, reason = _propose(chosen)
         if _are_frames(dataset):
             command, reason = "gridloom train heatmap DATA --preset recommended", ""
+        elif _is_clip(dataset):
+            preset = " --preset video" if dataset["frames"].dtype == np.uint8 else ""
+            command, reason = f"gridloom train temporal DATA{preset}", ""
         notes += _notes_of_split(split, reason)
     left_out = [str(name) for name in dataset.data_vars if dataset[name].dtype.kind not in "biuf"]
     if not variables and left_out:
@@ -145,6 +148,11 @@ def _are_frames(dataset: xr.Dataset) -> bool:
     return (
         "counts" in dataset and dataset["counts"].dims[-4:] == ("time", CHANNEL, "y", "x") and "slot" in dataset.coords
     )
+
+
+def _is_clip(dataset: xr.Dataset) -> bool:
+    """Whether this is a video, or latents of one."""
+    return "frames" in dataset and dataset["frames"].dims == ("time", CHANNEL, "y", "x")
 
 
 def _dims(dataset: xr.Dataset) -> tuple[str, ...]:

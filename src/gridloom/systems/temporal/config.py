@@ -37,6 +37,9 @@ class DataConfig:
     """Frames between the starts of two training windows."""
     crop: int = 32
     """Cells of a training window along both axes; less where a clip is smaller."""
+    turn: bool = True
+    """Mirror training windows and exchange their axes. Not for latents of patches: the grid would be turned, the patch
+    in each cell would not."""
     fractions: tuple[float, float, float] = (0.6, 0.15, 0.25)
     """Shares of training, validation and test, in this order of time."""
     max_frames: int = 60
@@ -94,8 +97,9 @@ class ModelConfig:
     """How a flow that runs from previous to current is turned round."""
     interpolation: Interpolation = "bicubic"
     """How the past is sampled."""
-    refiner: RefinerKind = "plain"
-    """What corrects it."""
+    refiner: RefinerKind = "none"
+    """What corrects it. On frames that are sampled bicubically a plain one costs more than it gains; latents of patches
+    need `flow`."""
     predict_flow: bool = False
     """Learn to predict the flow from the latents; clips' own is not used then."""
     compat: Literal["none", "seed"] = "none"
@@ -123,6 +127,10 @@ class LossConfig:
 
     edge: float = 0.0
     """Weight of the difference of edges between what was moved and the frame, where it is valid."""
+    refine: float = 0.0
+    """Weight of what the refiner leaves of the difference between clean frames: the logarithm of its share of the
+    channels' variance. Through the filter alone a refiner learns little: a gate that distrusts it gives it no
+    gradient."""
     photometric: float = 1.0
     """With `model.predict_flow`: weight of the difference between the moved frame and the frame."""
     smooth: float = 0.1
@@ -132,10 +140,10 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         """Refuse what is no weight."""
-        if min(self.edge, self.photometric, self.smooth) < 0 or self.skip < 0:
+        if min(self.edge, self.refine, self.photometric, self.smooth) < 0 or self.skip < 0:
             raise ConfigError(
-                f"loss: weights and skip must be 0 or more, got {self.edge}, {self.photometric}, {self.smooth} and "
-                f"{self.skip}"
+                f"loss: weights and skip must be 0 or more, got {self.edge}, {self.refine}, {self.photometric}, "
+                f"{self.smooth} and {self.skip}"
             )
 
 

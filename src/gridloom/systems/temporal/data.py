@@ -58,6 +58,7 @@ def prepare(config: TemporalConfig) -> Prepared:
             crop=config.data.crop,
             seed=config.seed,
             augment=part == "train",
+            turn=config.data.turn,
         )
         for part in PARTS
     }

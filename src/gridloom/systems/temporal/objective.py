@@ -60,6 +60,9 @@ class FlickerFree(Objective):
             edges = [edge_loss(step.z_warp_refined, clean[:, at], step.valid) for at, step in pushed]
             metrics["edge"] = torch.stack(edges, dim=1).mean(dim=1) / scale.mean(dim=(1, 2, 3, 4))
             loss = loss + weights.edge * metrics["edge"]
+        if weights.refine and self.module.refiner is not None:
+            metrics["refined"] = self._refined(clean, pushed)
+            loss = loss + weights.refine * metrics["refined"]
         if self.module.predictor is not None:
             photometric, smooth = self._flow_losses(clean, pushed, batch.features[CUT])
             loss = loss + weights.photometric * photometric + weights.smooth * smooth
@@ -101,6 +104,15 @@ class FlickerFree(Objective):
     def _error(step: Pushed, clean: Tensor, known: Tensor, scale: Tensor) -> Tensor:
         answered = known & torch.isfinite(step.z)
         return masked_mean(((torch.where(answered, step.z, clean) - clean) / scale).square(), known)
+
+    def _refined(self, clean: Tensor, pushed: Sequence[tuple[int, Pushed]]) -> Tensor:
+        """Logarithm of the share of the channels' variance that a refined clean frame leaves of the next one."""
+        own = torch.tensor(self.config.model.variances, device=clean.device).mean()
+        left = []
+        for at, step in pushed:
+            moved = self.module.moved(clean[:, at - 1], clean[:, at], step.flow, step.valid)
+            left.append(masked_mean((moved - clean[:, at]).square(), step.valid.expand_as(moved)))
+        return torch.log(torch.stack(left, dim=1).mean(dim=1) / own + _LEAST)
 
     def _flow_losses(self, clean: Tensor, pushed: Sequence[tuple[int, Pushed]], cut: Tensor) -> tuple[Tensor, Tensor]:
         found = []

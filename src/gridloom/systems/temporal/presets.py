@@ -21,7 +21,9 @@ def video() -> TemporalConfig:
 
 def patches() -> TemporalConfig:
     """Latents of an encoder that works in patches: the refiner is told how far between cells was sampled."""
-    return TemporalConfig(train=_train(), model=ModelConfig(refiner="flow", interpolation="bilinear"))
+    return TemporalConfig(
+        train=_train(), data=DataConfig(turn=False), model=ModelConfig(refiner="flow"), loss=LossConfig(refine=1.0)
+    )
 
 
 def no_flow() -> TemporalConfig:
@@ -34,7 +36,7 @@ def seed() -> TemporalConfig:
     return TemporalConfig(
         train=_train(),
         data=DataConfig(factor=4),
-        model=ModelConfig(gate="scalar", interpolation="bilinear", compat="seed"),
+        model=ModelConfig(gate="scalar", interpolation="bilinear", refiner="plain", compat="seed"),
         warmup=AlphaWarmup(start=0.1, target=0.8, steps=5000),
         loss=LossConfig(),
     )

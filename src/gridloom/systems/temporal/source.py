@@ -34,6 +34,7 @@ class ClipSource:
         crop: int,
         seed: int,
         augment: bool,
+        turn: bool = True,
     ) -> None:
         """Choose windows.
 
@@ -44,12 +45,14 @@ class ClipSource:
             stride: Frames between two windows.
             crop: Cells along both axes; less where a clip is smaller.
             seed: Of the run.
-            augment: Turn crops by quarters, mirror them, and let time run back, at random.
+            augment: Let time run back at random.
+            turn: Mirror crops and exchange their axes too, if `augment`.
 
         Raises:
             DataError: No window fits.
         """
         self.recordings, self.window, self.augment, self._seed = list(recordings), window, augment, seed
+        self._turn = augment and turn
         least = min(min(recording.frames.shape[2:]) for recording in recordings)
         self.crop = min(crop, least)
         starts = [
@@ -107,7 +110,7 @@ class ClipSource:
             frames, moved, seen = frames[::-1], moved[::-1], seen[::-1]
             cut = np.concatenate([[False], cut[1:][::-1]])
         cut[0] = False
-        if self.augment:
+        if self._turn:
             frames, moved, seen = _turn(frames, moved, seen, draw[3:])
         return (
             np.ascontiguousarray(frames),
