@@ -122,6 +122,17 @@ def test_what_lies_outside_does_not_count() -> None:
     assert flow_losses(z_prev, z_cur, torch.full((1, 2, 16, 16), 99.0))[0] == 0
 
 
+def test_is_exported_for_any_size() -> None:
+    model = moving(FlowPredictor(1, width=4, levels=2, radius=1))
+    free = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    given = torch.rand(2, 1, 1, 8, 10)
+    with torch.no_grad():
+        program = torch.export.export(model, tuple(given), dynamic_shapes=(free, free)).module()
+        for size in ((8, 10), (9, 13), (16, 16)):
+            z_prev, z_cur = torch.rand(2, 1, 1, *size)
+            torch.testing.assert_close(program(z_prev, z_cur), model(z_prev, z_cur), rtol=1e-4, atol=1e-5)
+
+
 def test_refuses_sizes_that_are_none() -> None:
     with pytest.raises(ConfigError, match="levels at least 2"):
         FlowPredictor(2, levels=1)

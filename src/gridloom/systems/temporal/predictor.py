@@ -74,7 +74,8 @@ class FlowPredictor(nn.Module):
         mean, deviation = _statistics(z_prev, z_cur)
         pair = torch.cat([(z_prev - mean) / deviation, (z_cur - mean) / deviation])
         multiple = 2 ** (self.levels - 1)
-        pair = F.pad(pair, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        rows, columns = (height + multiple - 1) // multiple, (width + multiple - 1) // multiple
+        pair = F.pad(pair, (0, columns * multiple - width, 0, rows * multiple - height), mode="replicate")
         scales = [self.mix(pair)]
         for _ in range(self.levels - 1):
             scales.append(F.avg_pool2d(scales[-1], 2))
@@ -86,7 +87,8 @@ class FlowPredictor(nn.Module):
                 flow = 2.0 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
             correct = self.coarse if level >= max(1, self.levels - 2) else self.fine
             flow = flow + correct(previous, current, flow)
-        return flow[..., :height, :width]
+        # Negative padding, not a slice: a slice ties an exported program to sizes like the first.
+        return F.pad(flow, (0, width - columns * multiple, 0, height - rows * multiple))
 
 
 class _Correction(nn.Module):
@@ -201,9 +203,12 @@ def _window_mean(maps: Tensor, window: int) -> Tensor:
 
 def _agreement(moved: Tensor, current: Tensor, radius: int) -> Tensor:
     """How much better a whole shift explains the current maps than none does: half the fall in squared error."""
-    height, width = current.shape[-2:]
+    side = 2 * radius + 1
     padded = F.pad(moved, (radius, radius, radius, radius), mode="replicate")
-    shifted = padded.unfold(2, height, 1).unfold(3, width, 1)  # [B, feature, shift, shift, H, W], a view
-    energy = 0.5 * padded.square().mean(dim=1)
-    found = (current[:, :, None, None] * shifted).mean(dim=1) - energy.unfold(1, height, 1).unfold(2, width, 1)
-    return (found - found[:, radius : radius + 1, radius : radius + 1]).flatten(1, 2)
+    # A convolution with one-hot kernels shifts; unlike `unfold` it can be exported for any size.
+    one_hot = torch.eye(side * side, dtype=moved.dtype, device=moved.device).view(-1, 1, side, side)
+    shifted = F.conv2d(padded.flatten(0, 1)[:, None], one_hot).unflatten(0, moved.shape[:2])
+    energy = F.conv2d(0.5 * padded.square().mean(dim=1, keepdim=True), one_hot)
+    found = (current[:, :, None] * shifted).mean(dim=1) - energy
+    middle = side * side // 2
+    return found - found[:, middle : middle + 1]
