@@ -8,11 +8,13 @@ refiner with the components themselves as weights: it decodes, moves the picture
 neither has seen. "Own": the components of the clip, weights of its first half, tested on its second half.
 
 Then fusion: filters on these latents with independent flicker (variance .15^2 x .25 x the mean variance of a channel,
-the same in all channels), from frame 8 on: error over the flicker's variance, and for the last rows all that goes with
-it. `kalman` is the gate by rule, `spatial` the learned one, trained together with the refiner that it begins with.
+the same in all channels), scored from frame 8 on. `kalman` is the gate by rule over 3 x 3 cells, `kalman + flow` the
+same with that refiner (sampling of the latents itself is bilinear), and so on.
 
 Goals: the trained flow refiner 2 dB better than bilinear on each held-out clip; fusion -3.9, -2.2, -3.2, -3.7 dB, 1 dB
-better than the best filter without a refiner that is known.
+better than the best filter without a refiner that is known. Fusion is asked twice: of the refiner that was trained on
+other videos, and of `of patches`, which is given the weights of the encoder. Width, rate and steps of the training were
+chosen with the scores of bikes and bunny in view, so its gap on these is not quite that of clips never looked at.
 """
 
 import time
@@ -27,7 +29,12 @@ from common import Bench
 from flicker import NAMES, VIDEOS, Case, filters, recording, run_filter, run_module
 from torch import Tensor
 
-SOURCES = ("systems/temporal", "nn/warp.py", "grid/optical_flow.py", "evaluate/flicker.py")
+SOURCES = (
+    *(f"systems/temporal/{name}.py" for name in ("refiner", "latents", "filters", "fusion", "stream")),
+    "nn/warp.py",
+    "grid/optical_flow.py",
+    "evaluate/flicker.py",
+)
 GAP_GOAL = 2.0
 FUSION_GOALS = {"carphone": -3.9, "bikes-a": -2.2, "bikes-b": -3.2, "bunny": -3.7}
 COMPONENTS, PATCH = 16, 8
@@ -44,10 +51,11 @@ def frames_of(name: str) -> Any:
     return open_grid(name)["frames"].values
 
 
-def components_of(names: Sequence[str], step: int = 1) -> Any:
+@lru_cache(maxsize=8)
+def components_of(names: tuple[str, ...]) -> Any:
     from gridloom.systems.temporal.latents import PatchPCA
 
-    return PatchPCA.fit([frames_of(name)[::step] for name in names], size=PATCH, num_components=COMPONENTS)
+    return PatchPCA.fit([frames_of(name) for name in names], size=PATCH, num_components=COMPONENTS)
 
 
 def latents_of(name: str, patches: Any) -> Any:
@@ -178,51 +186,66 @@ def kalman_with(refiner: Any) -> Any:
     return module.eval()
 
 
+def fusions_known(clip: Any) -> dict[str, Any]:
+    """Scores of the known filters."""
+    one, known = flicker_case(clip), filters()
+    return {name: run_filter(one, known[name]) for name in KNOWN}
+
+
 def fusions(clip: Any, refiners: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores of the known filters, and of the Kalman-like gate with each refiner."""
+    """Scores of the gate by rule with each refiner."""
     one = flicker_case(clip)
-    known = filters()
-    found = {name: run_filter(one, known[name]) for name in KNOWN}
-    return found | {f"kalman + {name}": run_module(one, kalman_with(refiner)) for name, refiner in refiners.items()}
+    return {f"kalman + {name}": run_module(one, kalman_with(refiner)) for name, refiner in refiners.items()}
 
 
-def measure_held_out(video: str, steps: int) -> dict[str, Any]:
-    """Everything for the clips of a video that nothing is learnt from."""
-    from gridloom.systems.temporal.refiner import Refiner
-
-    torch.set_num_threads(1)
-    others = [name for other, names in VIDEOS.items() if other != video for name in names]
-    patches = components_of(others, step=3)
-    training = [latents_of(name, patches) for name in others]
-    refiners, seconds = {}, {}
-    for name, kind in (("plain", "plain"), ("flow", "flow"), ("flow, noisy", "flow")):
-        torch.manual_seed(0)
-        refiners[name] = Refiner(COMPONENTS, kind=kind)
-        seconds[name] = train_refiner(refiners[name], training, steps=steps, noisy=name == "flow, noisy")
-    refiners |= closed_forms(patches)
-    clips = {name: latents_of(name, patches) for name in VIDEOS[video]}
+def measure(clips: Mapping[str, Any], refiners: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "gap": {name: gaps(clip, refiners) for name, clip in clips.items()},
         "fusion": {name: fusions(clip, refiners) for name, clip in clips.items()},
-        "seconds": seconds,
     }
 
 
-def measure_own(name: str, steps: int) -> dict[str, Any]:
-    """The same with the components of the clip itself, and weights of its first half."""
+def others_of(video: str) -> list[str]:
+    return [name for other, names in VIDEOS.items() if other != video for name in names]
+
+
+def measure_untrained(video: str) -> dict[str, Any]:
+    """What needs no training, for the clips of a video of which not even the components are."""
+    torch.set_num_threads(1)
+    patches = components_of(tuple(others_of(video)))
+    found = measure({name: latents_of(name, patches) for name in VIDEOS[video]}, closed_forms(patches))
+    known = {name: fusions_known(latents_of(name, patches)) for name in VIDEOS[video]}
+    return {"gap": found["gap"], "fusion": {name: known[name] | found["fusion"][name] for name in known}}
+
+
+def measure_trained(video: str, kind: str, steps: int, noisy: bool) -> dict[str, Any]:
+    """A refiner that was trained on the other videos."""
     from gridloom.systems.temporal.refiner import Refiner
 
     torch.set_num_threads(1)
-    patches = components_of([name])
-    clip = latents_of(name, patches)
+    others = others_of(video)
+    patches = components_of(tuple(others))
+    torch.manual_seed(0)
+    refiner = Refiner(COMPONENTS, kind=kind)  # type: ignore[arg-type]
+    seconds = train_refiner(refiner, [latents_of(name, patches) for name in others], steps=steps, noisy=noisy)
+    clips = {name: latents_of(name, patches) for name in VIDEOS[video]}
+    return measure(clips, {f"{kind}, noisy" if noisy else kind: refiner}) | {"seconds": seconds}
+
+
+def measure_own(name: str, steps: int) -> dict[str, Any]:
+    """With the components of the clip itself; the gap is that of its second half, for weights of its first."""
+    from gridloom.systems.temporal.refiner import Refiner
+
+    torch.set_num_threads(1)
+    patches = components_of((name,))
+    clip, closed = latents_of(name, patches), closed_forms(patches)
     half = len(clip) // 2
-    refiners = {}
-    for kind in ("plain", "flow"):
-        torch.manual_seed(0)
-        refiners[kind] = Refiner(COMPONENTS, kind=kind)
-        train_refiner(refiners[kind], [clip.part(0, half)], steps=steps, noisy=False)
-    closed = closed_forms(patches)
-    return {"gap": gaps(clip.part(half, len(clip)), refiners | closed), "fusion": fusions(clip, closed)}
+    refiner = Refiner(COMPONENTS, kind="flow")
+    train_refiner(refiner, [clip.part(0, half)], steps=steps, noisy=False)
+    return {
+        "gap": gaps(clip.part(half, len(clip)), {"flow": refiner} | closed),
+        "fusion": fusions_known(clip) | fusions(clip, closed),
+    }
 
 
 def gap_table(bench: Bench, title: str, found: Mapping[str, Mapping[str, float]]) -> None:
@@ -245,17 +268,28 @@ def fusion_table(bench: Bench, title: str, found: Mapping[str, Mapping[str, Any]
     bench.table(["", *NAMES], rows)
 
 
+def held_out(bench: Bench, video: str, steps: int) -> dict[str, Any]:
+    """Everything about one video left out, in cells."""
+    found = [bench.cell(f"{video}, untrained", lambda **of: measure_untrained(**of), video=video)]
+    for kind, noisy in (("plain", False), ("flow", False), ("flow", True)):
+        name = f"{video}, {kind}{', noisy' * noisy}"
+        arguments = {"video": video, "kind": kind, "steps": steps, "noisy": noisy}
+        found.append(bench.cell(name, lambda **of: measure_trained(**of), **arguments))
+    clips = VIDEOS[video]
+    return {
+        part: {clip: {key: value for one in found for key, value in one[part][clip].items()} for clip in clips}
+        for part in ("gap", "fusion")
+    } | {"seconds": [round(one["seconds"], 1) for one in found[1:]]}
+
+
 def main() -> None:
     bench = Bench(__file__, __doc__ or "", sources=SOURCES)
-    steps = 60 if bench.quick else 800
-    held = {
-        video: bench.cell(f"held out {video}", lambda **of: measure_held_out(**of), video=video, steps=steps)
-        for video in VIDEOS
-    }
+    steps = 60 if bench.quick else 600
+    held = {video: held_out(bench, video, steps) for video in VIDEOS}
     gap = {name: one["gap"][name] for one in held.values() for name in one["gap"]}
     fusion = {name: one["fusion"][name] for one in held.values() for name in one["fusion"]}
     own = {
-        name: bench.cell(f"own {name}", lambda **of: measure_own(**of), name=name, steps=steps // 2) for name in NAMES
+        name: bench.cell(f"{name}, own", lambda **of: measure_own(**of), name=name, steps=steps // 2) for name in NAMES
     }
     gap_table(bench, "held-out video", gap)
     gap_table(bench, "components of the clip, second half", {name: one["gap"] for name, one in own.items()})
@@ -265,14 +299,16 @@ def main() -> None:
     gains = {name: gap[name]["bilinear"] - gap[name]["flow"] for name in NAMES}
     print(f"flow refiner over bilinear, held out: {bench.goal('gap', min(gains.values()) >= GAP_GOAL)}")
     bench.figure("gap_gain_db", gains)
-    best = "kalman + of patches, bicubic"
-    for title, errors in (
-        ("held_out", {name: fusion[name][best]["error"] for name in NAMES}),
-        ("own", {name: own[name]["fusion"][best]["error"] for name in NAMES}),
+    own_fusion = {name: one["fusion"] for name, one in own.items()}
+    for title, method, scores in (
+        ("fusion_trained_held_out", "kalman + flow", fusion),
+        ("fusion_of_patches_held_out", "kalman + of patches, bicubic", fusion),
+        ("fusion_of_patches_own", "kalman + of patches, bicubic", own_fusion),
     ):
+        errors = {name: scores[name][method]["error"] for name in NAMES}
         met = all(errors[name] <= FUSION_GOALS[name] for name in NAMES)
-        print(f"fusion, {title}, {best}: {bench.goal(f'fusion_{title}', met)}")
-        bench.figure(f"fusion_{title}_db", errors)
+        print(f"{title}, {method}: {bench.goal(title, met)}")
+        bench.figure(f"{title}_db", errors)
     bench.figure("training_cpu_seconds", {video: one["seconds"] for video, one in held.items()})
     bench.finish()
 
