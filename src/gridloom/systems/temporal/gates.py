@@ -10,9 +10,9 @@ from torch.nn import functional as F
 __all__ = ["Evidence", "Gain", "KalmanGate", "SpatialGate", "constant_gain"]
 
 _WINDOW = 5
-_FINE_MAPS = 6
-_COARSE_MAPS = 3
-_LEVELS = 3
+_LEVELS = 2
+_COARSEST = 2**_LEVELS
+_MAPS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +63,15 @@ class KalmanGate(nn.Module):
 
     The squared residual of a cell has the mean 1 + P + Q in units of the noise: 1 of the current frame, P of the
     state, Q of what the warp got wrong. Its mean over channels and a 5x5 window estimates Q = max(0, mean - 1 - P), and
-    alpha = 1 / (1 + P + Q) is the weight of least variance, which leaves the variance 1 - alpha (Kalman 1960,
-    equations 28 to 30, for a random walk).
+    alpha = 1 / (1 + P + Q) is the weight of least variance, which leaves the variance 1 - alpha (the filter of Kalman,
+    1960, for a random walk).
     """
 
     def forward(self, evidence: Evidence) -> Gain:
         """Weigh the pair."""
         valid = evidence.valid.to(evidence.warped.dtype)
-        energy = _energy((evidence.warped - evidence.current) * _per_deviation(evidence.noise))
+        noise = evidence.noise
+        energy = _energy(evidence.warped - evidence.current, (1 / (noise * noise.shape[1]))[:, None])
         mean = _box(energy, _WINDOW) / _box(valid, _WINDOW).clamp(min=1e-6)
         predicted = torch.maximum(evidence.variance, mean - 1)
         alpha = valid / (1 + predicted)
@@ -78,14 +79,14 @@ class KalmanGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """A learned weight per cell, from tests of the residual against the noise at four scales.
+    """A learned weight per cell, from tests of the residual against the noise at several scales.
 
     Each cell gets measurements that do not depend on the number of channels: the energy of the residual in units of
-    the noise, of the single cell and of windows of 3, 2, 4 and 8 cells, once squared before the mean over the window
-    (any error shows) and once after it (noise averages out, so small errors shared by neighbors show), the energy of
-    the gradient of `warped` (an error of the flow costs more where there is detail), the variance of the state, and
-    the validity. Three 1x1 convolutions turn their logarithms into a logit that is added to `bias`. The last of them
-    starts at zero: an untrained gate is the constant sigmoid(bias).
+    the noise, of the single cell and of windows of 3, 2 and 4 cells, once squared before the mean over the window
+    (any error shows) and once after it (noise averages out, so small errors shared by neighbors show); the energy of
+    the gradient of `warped` (an error of the flow costs more where there is detail); the variance of the state; and the
+    validity. Three 1x1 convolutions turn their logarithms into a logit that is added to `bias`. The last of them starts
+    at zero: an untrained gate is the constant sigmoid(bias).
 
     Trained to minimize the error, alpha approaches 1 / (1 + P + Q), which leaves the variance 1 - alpha. That, and at
     least what noise alone leaves, is reported as variance of the fused frame and comes back with the next pair.
@@ -94,11 +95,10 @@ class SpatialGate(nn.Module):
         width: Hidden maps.
     """
 
-    def __init__(self, *, width: int = 16) -> None:
+    def __init__(self, *, width: int = 8) -> None:
         super().__init__()
-        maps = _FINE_MAPS + _COARSE_MAPS * _LEVELS
         self.layers = nn.Sequential(
-            nn.Conv2d(maps, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, 1, 1)
+            nn.Conv2d(_MAPS, width, 1), nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, 1, 1)
         )
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d)
@@ -120,57 +120,73 @@ class SpatialGate(nn.Module):
 
 
 def _measure(evidence: Evidence) -> Float[Tensor, "batch map y x"]:
-    """Give the maps that the learned gate sees, of the order of 1 each."""
-    scale = _per_deviation(evidence.noise)
-    valid = evidence.valid.to(evidence.warped.dtype)
-    warped = evidence.warped * scale
-    residual = warped - evidence.current * scale
-    energies = torch.cat([_energy(residual), _gradient_energy(warped), evidence.variance, valid], 1)
-    near = _box(energies, 3)
-    shared = _energy(_box(residual, 3)) * 9
-    maps = [
-        _excess(energies[:, :1], evidence.variance),
-        _excess(near[:, :1], near[:, 2:3]),
-        _excess(shared, near[:, 2:3]),
-        torch.log(near[:, 1:2] + 0.1),
-        torch.log(evidence.variance + 0.01),
-        valid,
-    ]
-    size = energies.shape[-2:]
+    """Give the maps that the learned gate sees, of the order of 1 each.
+
+    Sums over blocks are taken by slices, which costs a fraction of pooling; what is coarse is brought up step by step.
+    """
+    noise, variance, warped = evidence.noise, evidence.variance, evidence.warped
+    per_variance = (1 / (noise * noise.shape[1]))[:, None]
+    valid = evidence.valid.to(warped.dtype)
+    residual = warped - evidence.current
+    sums = torch.cat([_energy(residual, per_variance), variance, valid], 1)
+    near = _sum_window(sums)
+    near = near[:, :1] / near[:, 2:].clamp(min=1.0)
+    fine = [torch.log((torch.cat([sums[:, :1], near], 1) + 0.1) / (variance + 1.1)), torch.log(variance + 0.01), valid]
+    height, width = valid.shape[-2:]
+    padding = (0, -width % _COARSEST, 0, -height % _COARSEST)
+    if any(padding):
+        residual, sums, warped = F.pad(residual, padding), F.pad(sums, padding), F.pad(warped, padding, "replicate")
+    detail = _detail(warped, per_variance)
+    by_level = []
     for level in range(1, _LEVELS + 1):
-        residual = F.avg_pool2d(residual, 2, ceil_mode=True)
-        energies = F.avg_pool2d(energies, 2, ceil_mode=True)
-        state = energies[:, 2:3]
-        wide = torch.cat(
-            [
-                _excess(energies[:, :1], state),
-                _excess(_energy(residual) * 4**level, state),
-                torch.log(energies[:, 1:2] + 0.1),
-            ],
-            1,
-        )
-        up = F.interpolate(wide, scale_factor=2**level, mode="bilinear", align_corners=False)
-        maps.append(up[..., : size[0], : size[1]])
-    return torch.cat(maps, 1)
+        residual, sums = _sum_blocks(residual), _sum_blocks(sums)
+        detail = _sum_blocks(detail) / 4 if level > 1 else detail
+        found = torch.cat([_energy(residual, per_variance), sums[:, :1]], 1)[:, : min(level, 2)]
+        count = sums[:, 2:].clamp(min=1.0)
+        excess = (found / count + 0.1) / (sums[:, 1:2] / count + 1.1)
+        by_level.append(torch.log(torch.cat([excess, detail + 0.1], 1)))
+    up = by_level.pop()
+    while by_level:
+        up = torch.cat([_twice(up), by_level.pop()], 1)
+    return torch.cat([*fine, _repeat(up)[..., :height, :width]], 1)
 
 
-def _excess(energy: Tensor, variance: Tensor) -> Tensor:
-    """Logarithm of an energy over the 1 + P that it has when nothing but noise differs."""
-    return torch.log((energy + 0.1) / (variance + 1.1))
+def _detail(values: Tensor, per_variance: Tensor) -> Float[Tensor, "batch 1 rows columns"]:
+    """Energy of the differences between neighbors within each block of 2x2 cells, a mean over the block's pairs."""
+    upper = values[..., ::2, :]
+    down = _energy(values[..., 1::2, :] - upper, per_variance)
+    across = _energy(upper[..., 1::2] - upper[..., ::2], per_variance)
+    return across + (down[..., ::2] + down[..., 1::2]) / 2
 
 
-def _per_deviation(noise: Float[Tensor, "batch channel"]) -> Float[Tensor, "batch channel 1 1"]:
-    return noise.rsqrt()[:, :, None, None]
+def _twice(values: Tensor) -> Tensor:
+    return F.interpolate(values, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def _energy(values: Tensor) -> Tensor:
-    return (values * values).mean(1, keepdim=True)
+def _repeat(values: Tensor) -> Tensor:
+    """Each cell as a block of 2x2; quicker than interpolation."""
+    batch, maps, rows, columns = values.shape
+    blocks = values[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
+    return blocks.reshape(batch, maps, 2 * rows, 2 * columns)
 
 
-def _gradient_energy(values: Tensor) -> Tensor:
-    along_x = F.pad(values[..., 1:] - values[..., :-1], (0, 1, 0, 0))
-    along_y = F.pad(values[..., 1:, :] - values[..., :-1, :], (0, 0, 0, 1))
-    return (along_x * along_x + along_y * along_y).mean(1, keepdim=True)
+def _sum_window(values: Tensor) -> Tensor:
+    """Sums over windows of 3x3 cells; 0 outside of the frame."""
+    padded = F.pad(values, (1, 1, 1, 1))
+    rows = padded[..., :-2, :] + padded[..., 1:-1, :] + padded[..., 2:, :]
+    return rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+
+
+def _sum_blocks(values: Tensor) -> Tensor:
+    """Sums over blocks of 2x2 cells."""
+    rows = values[..., ::2, :] + values[..., 1::2, :]
+    return rows[..., ::2] + rows[..., 1::2]
+
+
+def _energy(values: Tensor, per_variance: Float[Tensor, "batch 1 channel"]) -> Float[Tensor, "batch 1 y x"]:
+    """Mean over channels of the squares in units of the noise."""
+    rows, columns = values.shape[2:]
+    return (per_variance @ (values * values).flatten(2)).view(-1, 1, rows, columns)
 
 
 def _box(values: Tensor, size: int) -> Tensor:
