@@ -31,7 +31,7 @@ class DataConfig:
     are (latents)."""
     flow: Literal["dis", "none"] = "dis"
     """Where clips bring no flow of their own: OpenCV's DIS between frames, or none, so that nothing moves."""
-    window: int = 10
+    window: int = 16
     """Frames of a training window."""
     stride: int = 1
     """Frames between the starts of two training windows."""
@@ -133,7 +133,7 @@ class LossConfig:
     gradient."""
     photometric: float = 1.0
     """With `model.predict_flow`: weight of the difference between the moved frame and the frame."""
-    smooth: float = 0.1
+    smooth: float = 0.2
     """With `model.predict_flow`: weight of the flow's unevenness."""
     skip: int = 1
     """Frames at the beginning of a window that do not count: the filter knows nothing yet."""

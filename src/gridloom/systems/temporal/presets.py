@@ -44,9 +44,9 @@ def seed() -> TemporalConfig:
 
 def _train() -> TrainConfig:
     return TrainConfig(
-        steps=400,
-        batch_size=8,
-        learning_rate=3e-3,
+        steps=600,
+        batch_size=5,
+        learning_rate=8e-3,
         final_learning_rate=3e-5,
         warmup_steps=20,
         weight_decay=0.0,
