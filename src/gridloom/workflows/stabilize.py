@@ -174,7 +174,7 @@ class _Collected:
         """Take a frame; returns it as it is to be written."""
         height, width = before.raw.shape[1:]
         z = after.z if self._codec is None else self._codec.decode(after.z, size=(height, width))
-        frame = np.asarray(z[0].numpy())
+        frame: np.ndarray = np.asarray(z[0].numpy())
         came = as_values(before.raw)[0].numpy()
         for rows, values in zip(self.rows, (came, frame), strict=True):
             rows.append(values[:, self.row].T.copy())
@@ -183,7 +183,8 @@ class _Collected:
         self._facts.append((after.cut, float(after.alpha.mean()), float(after.variance.mean()), deviation))
         if keep:
             self._frames.append(frame)
-        return np.clip(frame, 0.0, 1.0)
+        clipped: np.ndarray = np.clip(frame, 0.0, 1.0)
+        return clipped
 
     def dataset(self) -> xr.Dataset:
         """Everything as a dataset."""
