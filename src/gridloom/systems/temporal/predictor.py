@@ -207,8 +207,8 @@ def _agreement(moved: Tensor, current: Tensor, radius: int) -> Tensor:
     padded = F.pad(moved, (radius, radius, radius, radius), mode="replicate")
     # A convolution with one-hot kernels shifts; unlike `unfold` it can be exported for any size.
     one_hot = torch.eye(side * side, dtype=moved.dtype, device=moved.device).view(-1, 1, side, side)
-    shifted = F.conv2d(padded.flatten(0, 1)[:, None], one_hot).unflatten(0, moved.shape[:2])
+    shifted = F.conv2d(padded.flatten(0, 1)[:, None], one_hot).view(*moved.shape[:2], -1, *moved.shape[2:])
     energy = F.conv2d(0.5 * padded.square().mean(dim=1, keepdim=True), one_hot)
-    found = (current[:, :, None] * shifted).mean(dim=1) - energy
+    found: Tensor = (current[:, :, None] * shifted).mean(dim=1) - energy
     middle = side * side // 2
     return found - found[:, middle : middle + 1]
