@@ -97,7 +97,7 @@ def _after_cut(scores: Mapping[str, Any]) -> list[float]:
 def _rule() -> Any:
     from gridloom.systems.temporal.module import TemporalModule
 
-    return TemporalModule(3, gate="kalman", interpolation="bicubic", refiner="none", flow_direction="cur_to_prev")
+    return TemporalModule(3, gate="kalman", interpolation="spline", occlusion="weigh", refiner="none")
 
 
 def main() -> None:

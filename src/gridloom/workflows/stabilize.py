@@ -236,7 +236,7 @@ def _module(model: Path | str | TemporalModule, channels: int) -> TemporalModule
     if isinstance(model, TemporalModule):
         return model.eval()
     if str(model) == RULE and not Path(model).exists():
-        return TemporalModule(channels, gate="kalman", interpolation="bicubic", refiner="none").eval()
+        return TemporalModule(channels, gate="kalman", interpolation="spline", occlusion="weigh", refiner="none").eval()
     artifact, trained = load_model(model)
     if artifact.system.name != "temporal":
         raise DataError(

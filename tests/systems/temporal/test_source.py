@@ -25,7 +25,7 @@ def test_however_a_crop_is_turned_its_flow_still_leads_to_the_frame_before():
     assert len({float(flow.values[index, 1, :, 5, 5].sum()) for index in range(20)}) > 3  # turned in many ways
     for time in (1, 2, 3):
         moved = warp(frames[:, time - 1], flow.values[:, time], mode="bicubic")
-        seen = (flow.valid[:, time] & inside(flow.values[:, time], margin=-2.0)).expand_as(moved)
+        seen = (~batch.features["occluded"][:, time] & inside(flow.values[:, time], margin=-2.0)).expand_as(moved)
         assert seen.float().mean() > 0.3
         assert float((moved - frames[:, time])[seen].abs().max()) < 0.1
 
@@ -34,8 +34,7 @@ def test_a_cut_is_never_bridged_in_either_direction_of_time():
     batch = source(moving_clip(cut=9), window=5).collate(list(range(20)), 0)
     for index in range(20):
         for time in range(1, 5):
-            flow = batch.fields["flow"]
-            assert bool(batch.features["cut"][index, time]) == (not bool(flow.valid[index, time].any()))
+            assert bool(batch.features["cut"][index, time]) == bool(batch.features["occluded"][index, time].all())
     assert 0 < int(batch.features["cut"].sum()) < 20 * 4
 
 
@@ -55,6 +54,7 @@ def test_missing_cells_and_unknown_flow_come_with_their_mask():
     assert torch.isfinite(frames.values).all() and torch.isfinite(flow.values).all()
     assert not frames.valid[0, 5, :, 8:10].any() and frames.valid[0, 5, :, :8].all()
     assert not flow.valid[0, 6, 0, 4].any() and flow.valid[0, 7].all()
+    assert batch.features["occluded"][0, 6, 0, 4].all()
 
 
 def test_parts_follow_each_other_and_a_held_out_clip_is_for_the_test_alone(tmp_path):

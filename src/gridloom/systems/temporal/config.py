@@ -6,7 +6,7 @@ from typing import Literal
 from gridloom.core.errors import ConfigError
 from gridloom.core.settings import RunConfig
 from gridloom.systems.temporal.flow import InverseKind
-from gridloom.systems.temporal.fusion import FlowDirection, GateKind, Interpolation, RefinerKind
+from gridloom.systems.temporal.fusion import FlowDirection, GateKind, Interpolation, OcclusionKind, RefinerKind
 from gridloom.systems.temporal.module import TemporalModule
 from gridloom.systems.temporal.warmup import AlphaWarmup
 
@@ -95,10 +95,13 @@ class ModelConfig:
     """How the flow that `forward` of the trained module is given runs. Training and the command line always know."""
     inverse: InverseKind = "fixed_point"
     """How a flow that runs from previous to current is turned round."""
-    interpolation: Interpolation = "bicubic"
+    interpolation: Interpolation = "spline"
     """How the past is sampled."""
+    occlusion: OcclusionKind = "weigh"
+    """Whether cells that a forward-backward check of the flow calls occluded are taken from the current frame, or left
+    to the gate, which sees better what fits."""
     refiner: RefinerKind = "none"
-    """What corrects it. On frames that are sampled bicubically a plain one costs more than it gains; latents of patches
+    """What corrects it. On frames that are sampled well a plain one costs more than it gains; latents of patches
     need `flow`."""
     predict_flow: bool = False
     """Learn to predict the flow from the latents; clips' own is not used then."""
@@ -115,6 +118,7 @@ class ModelConfig:
             flow_direction=self.flow_direction,
             inverse=self.inverse,
             interpolation=self.interpolation,
+            occlusion=self.occlusion,
             refiner=self.refiner,
             predict_flow=self.predict_flow,
             compat="seed" if self.compat == "seed" else None,

@@ -14,6 +14,7 @@ __all__ = [
     "Fusion",
     "GateKind",
     "Interpolation",
+    "OcclusionKind",
     "RefinerKind",
     "StyleGateKind",
     "noise_of",
@@ -21,7 +22,8 @@ __all__ = [
 
 GateKind = Literal["scalar", "spatial", "kalman"]
 FlowDirection = Literal["prev_to_cur", "cur_to_prev"]
-Interpolation = Literal["bilinear", "bicubic"]
+Interpolation = Literal["bilinear", "bicubic", "spline"]
+OcclusionKind = Literal["mask", "weigh"]
 RefinerKind = Literal["plain", "flow", "none"]
 StyleGateKind = Literal["scalar", "learned"]
 

@@ -15,6 +15,7 @@ from gridloom.systems.temporal.fusion import (
     Fusion,
     GateKind,
     Interpolation,
+    OcclusionKind,
     RefinerKind,
     StyleGateKind,
     noise_of,
@@ -59,6 +60,7 @@ class TemporalModule(nn.Module):
         compat: Literal["seed"] | None = None,
         inverse: InverseKind = "fixed_point",
         interpolation: Interpolation = "bilinear",
+        occlusion: OcclusionKind = "mask",
         refiner: RefinerKind = "plain",
         predict_flow: bool = False,
         style_gate: StyleGateKind = "scalar",
@@ -77,7 +79,11 @@ class TemporalModule(nn.Module):
                 what RAFT(cur, prev) or OpenCV's DIS.calc(cur, prev) give, is sampled directly: exact, and cheaper.
             compat: `seed`: the literal formulas of the first specification (see `warp_seed`), nothing masked.
             inverse: How flow from previous to current is turned round; see `invert_flow`.
-            interpolation: How the past is sampled. `bicubic` keeps more detail when it is done again and again.
+            interpolation: How the past is sampled. `bicubic` keeps more detail if that is done again and again, `spline`
+                most.
+            occlusion: What streams do with cells that a forward-backward check of the flow calls occluded. `mask` takes
+                them from the current frame. `weigh` leaves them to the gate, which sees from the residual what fits:
+                such a check errs on the side of caution. Cuts are found by it in either case; a scalar gate masks.
             refiner: `plain`: a small convolutional network on the moved latent. `flow`: it also sees how far between
                 cells was sampled; for latents of patches. `none`.
             predict_flow: With `flow=None`, predict it from the two latents; otherwise `flow=None` moves nothing.
@@ -95,7 +101,8 @@ class TemporalModule(nn.Module):
             ("gate", gate, ("scalar", "spatial", "kalman")),
             ("flow_direction", flow_direction, ("prev_to_cur", "cur_to_prev")),
             ("inverse", inverse, ("fixed_point", "negate", "splat")),
-            ("interpolation", interpolation, ("bilinear", "bicubic")),
+            ("interpolation", interpolation, ("bilinear", "bicubic", "spline")),
+            ("occlusion", occlusion, ("mask", "weigh")),
             ("refiner", refiner, ("plain", "flow", "none")),
             ("style_gate", style_gate, ("scalar", "learned")),
             ("compat", compat, (None, "seed")),
@@ -106,6 +113,7 @@ class TemporalModule(nn.Module):
             raise ConfigError("compat 'seed' has a scalar gate, a plain refiner and no flow predictor; drop the others")
         self.channels, self.compat = channels, compat
         self.flow_direction, self.inverse, self.interpolation = flow_direction, inverse, interpolation
+        self.masks_occluded = occlusion == "mask" or gate == "scalar"
         logit = torch.logit(torch.tensor(alpha_init, dtype=torch.float64)).float()
         if learnable_alpha and gate != "kalman":
             self.alpha_param = nn.Parameter(logit)

@@ -14,7 +14,7 @@ from gridloom.systems.temporal.clips import FRAMES
 from gridloom.systems.temporal.config import TemporalConfig
 from gridloom.systems.temporal.edges import edge_loss
 from gridloom.systems.temporal.predictor import flow_losses
-from gridloom.systems.temporal.source import CUT, FLOW
+from gridloom.systems.temporal.source import CUT, FLOW, OCCLUDED
 from gridloom.systems.temporal.stream import Pushed, TemporalStream
 
 __all__ = ["FlickerFree"]
@@ -95,8 +95,8 @@ class FlickerFree(Objective):
         predicted = self.module.predictor is not None
         pushed = []
         for at in range(noisy.shape[1]):
-            motion = None if predicted else flow.values[:, at]
-            occluded = None if predicted else ~flow.valid[:, at]
+            motion = None if predicted else torch.where(flow.valid[:, at], flow.values[:, at], torch.nan)
+            occluded = None if predicted else batch.features[OCCLUDED][:, at]
             pushed.append((at, stream.push(noisy[:, at], motion, occluded=occluded, cut=cut[:, at])))
         return pushed[max(1, self.config.loss.skip) :]
 

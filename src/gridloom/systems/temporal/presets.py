@@ -36,7 +36,7 @@ def seed() -> TemporalConfig:
     return TemporalConfig(
         train=_train(),
         data=DataConfig(factor=4),
-        model=ModelConfig(gate="scalar", interpolation="bilinear", refiner="plain", compat="seed"),
+        model=ModelConfig(gate="scalar", interpolation="bilinear", occlusion="mask", refiner="plain", compat="seed"),
         warmup=AlphaWarmup(start=0.1, target=0.8, steps=5000),
         loss=LossConfig(),
     )

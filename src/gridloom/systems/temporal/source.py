@@ -11,17 +11,17 @@ from gridloom.core.errors import DataError
 from gridloom.core.random import uniform, window_keys
 from gridloom.systems.temporal.clips import FRAMES, Recording
 
-__all__ = ["CUT", "FLOW", "ClipSource"]
+__all__ = ["CUT", "FLOW", "OCCLUDED", "ClipSource"]
 
-FLOW, CUT = "flow", "cut"
+FLOW, CUT, OCCLUDED = "flow", "cut", "occluded"
 
 
 class ClipSource:
     """Windows of several clips; a `core.contracts.Source`.
 
     A batch has the field `frames` [batch, time, channel, y, x], the field `flow` [batch, time, 2, y, x] (from each
-    frame to the one before, in cells; valid [batch, time, 1, y, x] where the frame before shows what this one does),
-    and the feature `cut` [batch, time].
+    frame to the one before, in cells), and the features `occluded` [batch, time, 1, y, x] (the frame before does not
+    show what this one does, or its flow is not known) and `cut` [batch, time].
     """
 
     def __init__(
@@ -75,9 +75,10 @@ class ClipSource:
         draws = uniform(key, (6,), "crop").numpy()
         cut = [self._cut(int(window), draw) for window, draw in zip(windows, draws, strict=True)]
         frames, flow, seen, starts = (torch.from_numpy(np.stack(parts)) for parts in zip(*cut, strict=True))
+        known = torch.isfinite(flow).all(2, keepdim=True)
         return Batch(
-            fields={FRAMES: Field.of(frames), FLOW: Field.of(flow, seen & torch.isfinite(flow).all(2, keepdim=True))},
-            features={CUT: starts},
+            fields={FRAMES: Field.of(frames), FLOW: Field.of(flow, known)},
+            features={CUT: starts, OCCLUDED: ~(seen & known)},
             window=torch.as_tensor(np.asarray(windows, dtype=np.int64)),
             key=key,
         )

@@ -188,9 +188,10 @@ class TemporalStream:
         style: Tensor | None,
     ) -> Pushed:
         seen = torch.ones_like(variance, dtype=torch.bool) if flow is None else inside(flow, margin=CELL_MARGIN)
-        if occluded is not None:
-            seen = seen & ~occluded
-        lost = (~seen).float().mean(dim=(1, 2, 3)) > self._cut_share
+        shown = seen if occluded is None else seen & ~occluded
+        lost = (~shown).float().mean(dim=(1, 2, 3)) > self._cut_share
+        if self.module.masks_occluded:
+            seen = shown
         cut = lost if cut is None else lost | cut
         seen = seen & ~cut[:, None, None, None]
         noise = self._noise if self._noise is not None else self._tracker.value
