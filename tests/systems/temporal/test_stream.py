@@ -167,6 +167,31 @@ def test_replay_repeats_what_was_done_and_is_linear(gate, mode):
     torch.testing.assert_close(parts, done.frames, rtol=0, atol=1e-5)
 
 
+def test_what_a_check_calls_occluded_is_masked_or_left_to_the_gate():
+    clip, _ = noisy_clip()
+    hidden = clip.occluded.clone()
+    hidden[:, 8, :, 4:9, 4:9] = True
+    clip = replace(clip, occluded=hidden)
+    masked, weighed, scalar = (
+        stabilize_clip(TemporalModule(3, gate=gate, occlusion=kind, refiner="none"), clip)
+        for gate, kind in (("kalman", "mask"), ("kalman", "weigh"), ("scalar", "weigh"))
+    )
+    for done in (masked, scalar):
+        assert torch.equal(done.frames[:, 8, :, 4:9, 4:9], clip.frames[:, 8, :, 4:9, 4:9])
+    assert weighed.alpha[:, 8, :, 4:9, 4:9].mean() > 0.3
+
+
+def test_a_frame_of_which_too_much_is_occluded_is_a_cut_for_every_gate():
+    clip, _ = noisy_clip()
+    hidden = clip.occluded.clone()
+    hidden[:, 8, :, :10] = True  # 10 of 14 rows
+    for kind in ("mask", "weigh"):
+        module = TemporalModule(3, gate="kalman", occlusion=kind, refiner="none")
+        done = stabilize_clip(module, replace(clip, occluded=hidden))
+        assert done.cut[0].nonzero().flatten().tolist() == [0, 8]
+        assert torch.equal(done.frames[:, 8], clip.frames[:, 8])
+
+
 def test_styles_go_along_and_begin_anew_at_a_cut():
     clip, _ = noisy_clip(cut=12)
     style = torch.arange(24.0).view(1, 24, 1).expand(1, 24, 2)

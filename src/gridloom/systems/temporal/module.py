@@ -79,8 +79,7 @@ class TemporalModule(nn.Module):
                 what RAFT(cur, prev) or OpenCV's DIS.calc(cur, prev) give, is sampled directly: exact, and cheaper.
             compat: `seed`: the literal formulas of the first specification (see `warp_seed`), nothing masked.
             inverse: How flow from previous to current is turned round; see `invert_flow`.
-            interpolation: How the past is sampled. `bicubic` keeps more detail if that is done again and again, `spline`
-                most.
+            interpolation: How the past is sampled. `bicubic` keeps more detail when that is repeated, `spline` most.
             occlusion: What streams do with cells that a forward-backward check of the flow calls occluded. `mask` takes
                 them from the current frame. `weigh` leaves them to the gate, which sees from the residual what fits:
                 such a check errs on the side of caution. Cuts are found by it in either case; a scalar gate masks.
