@@ -34,6 +34,11 @@ class Graph:
     examples: Sequence[Mapping[str, Tensor]]
     record: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse what a file cannot hold."""
+        both = sorted(set(self.inputs) & set(self.outputs))
+        assert not both, f"inputs and outputs of a graph have different names, both have {', '.join(both)}"
+
     def sizes(self, example: Mapping[str, Tensor]) -> dict[str, int]:
         """Sizes of the batch and of the axes with a name in an example."""
         found = {}

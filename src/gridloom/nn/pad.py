@@ -24,7 +24,8 @@ def pad_to_multiple(
     if not torch.compiler.is_exporting():
         padding = (0, -width % multiple, 0, -height % multiple)
         return F.pad(values, padding, mode=mode) if any(padding) else values
-    # From sizes written this way torch can tell that all halves are whole, and no size needs a condition of its own.
+    # F.pad by an amount that depends on the size becomes a fixed amount in an ONNX file. And from sizes written this
+    # way torch can tell that all halves are whole, so that no size becomes a case of its own.
     for axis, size in ((-2, height), (-1, width)):
         place = torch.arange(multiple * ((size + multiple - 1) // multiple), device=values.device)
         values = values.index_select(axis, place.clamp(max=size - 1))
@@ -34,16 +35,17 @@ def pad_to_multiple(
 
 
 def crop(
-    values: Float[Tensor, "batch channel rows columns"], size: tuple[int, int]
+    values: Float[Tensor, "batch channel rows columns"], like: Float[Tensor, "batch any y x"]
 ) -> Float[Tensor, "batch channel y x"]:
-    """The first rows and columns: what `pad_to_multiple` was given.
+    """The first rows and columns.
 
     Args:
         values: Maps.
-        size: Rows and columns to keep.
+        like: As many are kept as this has: it is what `pad_to_multiple` was given.
     """
+    height, width = like.shape[-2:]
     if not torch.compiler.is_exporting():
-        return values[..., : size[0], : size[1]]
-    for axis, kept in ((-2, size[0]), (-1, size[1])):
+        return values[..., :height, :width]
+    for axis, kept in ((-2, height), (-1, width)):
         values = values.index_select(axis, torch.arange(kept, device=values.device))
     return values

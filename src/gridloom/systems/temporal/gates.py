@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gridloom.nn.pad import crop, pad_to_multiple
+
 __all__ = ["Evidence", "Gain", "KalmanGate", "SpatialGate", "constant_gain"]
 
 _WINDOW = 5
@@ -132,10 +134,8 @@ def _measure(evidence: Evidence) -> Float[Tensor, "batch map y x"]:
     near = _sum_window(sums)
     near = near[:, :1] / near[:, 2:].clamp(min=1.0)
     fine = [torch.log((torch.cat([sums[:, :1], near], 1) + 0.1) / (variance + 1.1)), torch.log(variance + 0.01), valid]
-    height, width = valid.shape[-2:]
-    padding = (0, -width % _COARSEST, 0, -height % _COARSEST)
-    if any(padding):
-        residual, sums, warped = F.pad(residual, padding), F.pad(sums, padding), F.pad(warped, padding, "replicate")
+    residual, sums = (pad_to_multiple(maps, _COARSEST, mode="constant") for maps in (residual, sums))
+    warped = pad_to_multiple(warped, _COARSEST)
     detail = _detail(warped, per_variance)
     by_level = []
     for level in range(1, _LEVELS + 1):
@@ -148,7 +148,7 @@ def _measure(evidence: Evidence) -> Float[Tensor, "batch map y x"]:
     up = by_level.pop()
     while by_level:
         up = torch.cat([_twice(up), by_level.pop()], 1)
-    return torch.cat([*fine, _repeat(up)[..., :height, :width]], 1)
+    return torch.cat([*fine, crop(_repeat(up), valid)], 1)
 
 
 def _detail(values: Tensor, per_variance: Tensor) -> Float[Tensor, "batch 1 rows columns"]:
@@ -165,6 +165,8 @@ def _twice(values: Tensor) -> Tensor:
 
 def _repeat(values: Tensor) -> Tensor:
     """Each cell as a block of 2x2; quicker than interpolation."""
+    if torch.compiler.is_exporting():  # a view of an unknown size is tied to sizes like the first
+        return F.interpolate(values, scale_factor=2, mode="nearest")
     batch, maps, rows, columns = values.shape
     blocks = values[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
     return blocks.reshape(batch, maps, 2 * rows, 2 * columns)

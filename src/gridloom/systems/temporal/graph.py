@@ -8,20 +8,23 @@ from gridloom.core.graph import Graph
 from gridloom.core.random import normal, uniform
 from gridloom.core.system import Trained
 from gridloom.systems.temporal.config import TemporalConfig
+from gridloom.systems.temporal.gates import SpatialGate
 from gridloom.systems.temporal.module import TemporalModule
 from gridloom.systems.temporal.objective import FlickerFree
 
 __all__ = ["StreamStep", "temporal_graph"]
 
 _SIZES = ((2, 12, 20), (1, 17, 10), (3, 9, 14))
-_LEAST_CELLS = 9  # of a pyramid with a factor of 8 and more than one cell at its top
+_GATE_CELLS, _PREDICTOR_CELLS = 5, 9
+"""Least size of an axis: torch makes a case of its own of one cell at the top of a pyramid, here of 4 and of 8."""
 _MEANINGS = {
     "z_prev": "the fused latent of the previous frame, or that frame where there was none before; NaN where unknown",
     "z_cur": "the latent of the current frame; NaN where missing",
     "flow": "offsets (dx, dy) in cells of the latents, as flow_direction says; NaN or infinite where unknown",
-    "variance": "of z_prev and of z_fused, in units of noise: 1 where z_prev is a plain frame",
+    "variance": "of z_prev, in units of noise: 1 where it is a plain frame",
     "noise": "variance of the flicker in one frame by channel",
     "z_fused": "the current frame without flicker",
+    "variance_fused": "of z_fused, in units of noise",
     "alpha": "weight of the past, 0 where it says nothing",
     "valid": "where the past says something",
 }
@@ -50,7 +53,7 @@ class StreamStep(nn.Module):
             del self.inputs["flow"]
         self.outputs: dict[str, tuple[int | str, ...]] = {
             "z_fused": latent,
-            "variance": cell,
+            "variance_fused": cell,
             "alpha": cell,
             "valid": cell,
         }
@@ -72,8 +75,8 @@ class StreamStep(nn.Module):
 def temporal_graph(trained: Trained[TemporalConfig]) -> Graph:
     """What `gridloom export` writes: one step of a stream, for any number of samples and cells.
 
-    Styles are left out. The state of a stream is `z_fused` and `variance`, which are the next step's `z_prev` and
-    `variance`; a first pair, or one after a cut, has the variance 1. Occluded cells are told by a flow that is NaN
+    Styles are left out. The state of a stream is `z_fused` and `variance_fused`, which are the next step's `z_prev`
+    and `variance`; a first pair, or one after a cut, has the variance 1. Occluded cells are told by a flow that is NaN
     there.
 
     Raises:
@@ -84,13 +87,13 @@ def temporal_graph(trained: Trained[TemporalConfig]) -> Graph:
     assert isinstance(trained.objective, FlickerFree)
     module = trained.objective.module.eval()
     step = StreamStep(module).eval()
-    pyramid = module.predictor is not None or trained.config.model.gate == "spatial"
     predicted = module.predictor is not None
+    least = _PREDICTOR_CELLS if predicted else _GATE_CELLS if isinstance(module.gate, SpatialGate) else 1
     return Graph(
         module=step,
         inputs=step.inputs,
         outputs=step.outputs,
-        least={"y": _LEAST_CELLS, "x": _LEAST_CELLS} if pyramid else {},
+        least={"y": least, "x": least},
         examples=[_example(step, *size) for size in _SIZES],
         record={
             "flow_direction": None if predicted else module.flow_direction,
@@ -110,8 +113,9 @@ def _example(step: StreamStep, batch: int, height: int, width: int) -> dict[str,
     flow = 1.5 * normal(key, (2, height, width), "flow")
     flow[:, :, 5, 3] = torch.nan
     z_prev[:, :, 2, 2] = torch.nan
-    z_cur[:, :1, -2, -3] = torch.nan
-    flow[:, :, -2, -3] = 0.25  # the past is known where the frame is not
+    if "flow" in step.inputs:
+        z_cur[:, :1, -2, -3] = torch.nan
+        flow[:, :, -3:, -4:] = 0.25  # the past is known where the frame is not: nothing that comes out is NaN
     variance = 0.1 + 0.9 * uniform(key, (1, height, width), "variance")
     tensors = {"z_prev": z_prev, "z_cur": z_cur, "flow": flow, "variance": variance, "noise": noise}
     return {name: tensors[name] for name in step.inputs}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gridloom.core.errors import ConfigError
+from gridloom.nn.pad import crop, pad_to_multiple
 from gridloom.nn.warp import inside, warp
 
 __all__ = ["FlowPredictor", "flow_losses"]
@@ -69,26 +70,21 @@ class FlowPredictor(nn.Module):
             Offsets (dx, dy) in cells, float32, from the current frame to the previous one: the previous one is sampled
             at x + flow(x).
         """
-        height, width = z_cur.shape[-2:]
         z_prev, z_cur = z_prev.float(), z_cur.float()
         mean, deviation = _statistics(z_prev, z_cur)
         pair = torch.cat([(z_prev - mean) / deviation, (z_cur - mean) / deviation])
-        multiple = 2 ** (self.levels - 1)
-        rows, columns = (height + multiple - 1) // multiple, (width + multiple - 1) // multiple
-        pair = F.pad(pair, (0, columns * multiple - width, 0, rows * multiple - height), mode="replicate")
-        scales = [self.mix(pair)]
+        scales = [self.mix(pad_to_multiple(pair, 2 ** (self.levels - 1)))]
         for _ in range(self.levels - 1):
             scales.append(F.avg_pool2d(scales[-1], 2))
-        flow = torch.zeros_like(scales[-1][: len(z_cur), :2])
+        flow = torch.zeros_like(_halves(scales[-1])[0][:, :2])
         for level in reversed(range(self.levels)):
             maps = scales[level]
-            previous, current = (maps + self.sharpen(F.relu(maps))).chunk(2)
+            previous, current = _halves(maps + self.sharpen(F.relu(maps)))
             if level < self.levels - 1:
                 flow = 2.0 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
             correct = self.coarse if level >= max(1, self.levels - 2) else self.fine
             flow = flow + correct(previous, current, flow)
-        # Negative padding, not a slice: a slice ties an exported program to sizes like the first.
-        return F.pad(flow, (0, width - columns * multiple, 0, height - rows * multiple))
+        return crop(flow, z_cur)
 
 
 class _Correction(nn.Module):
@@ -179,6 +175,12 @@ def flow_losses(
         bend = (flow.diff(dim=dim, n=2).square().sum(dim=1, keepdim=True) + 1e-4).sqrt()
         unevenness = unevenness + (weight * bend).mean(dim=(1, 2, 3))
     return photometric, unevenness
+
+
+def _halves(pair: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples of before and those of now; `chunk` would fix their number while torch exports."""
+    previous, current = pair.unflatten(0, (2, -1)).unbind()
+    return previous, current
 
 
 def _statistics(z_prev: Tensor, z_cur: Tensor) -> tuple[Tensor, Tensor]:
