@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     found = stabilize(
         parsed.data,
         parsed.model,
-        flow=parsed.flow if parsed.flow in known else Path(parsed.flow),  # type: ignore[arg-type]
+        flow=Path(parsed.flow) if parsed.flow not in known and Path(parsed.flow).exists() else parsed.flow,
         flow_direction=parsed.flow_direction,
         mode=parsed.mode,
         noise=parsed.noise,

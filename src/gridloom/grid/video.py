@@ -19,10 +19,13 @@ from gridloom.core.atomic import new_file
 from gridloom.core.errors import DataError
 from gridloom.grid.opencv import opencv, silence
 
-__all__ = ["SUFFIXES", "VideoReader", "VideoWriter", "clip_of", "iterate_frames", "read_video"]
+__all__ = ["SUFFIXES", "WRITTEN", "VideoReader", "VideoWriter", "clip_of", "iterate_frames", "read_video"]
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 """Endings of the files that count as video."""
+
+WRITTEN = (".mp4", ".mov", ".avi", ".mkv")
+"""Endings of those that can be written."""
 
 _CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".avi": "FFV1", ".mkv": "FFV1"}
 _SHORT = 0.05  # share of the frames told by the file that may not come: containers round and cut

@@ -7,7 +7,6 @@ them (Sigg & Hadwiger 2005, GPU Gems 2, chapter 20).
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -34,14 +33,14 @@ def sample_spline(
         bilinear: Samples a map by a flow on its own grid.
     """
     height, width = values.shape[-2:]
-    limits = flow.new_tensor([width - 1, height - 1]).view(1, 2, 1, 1)
     down, across = torch.meshgrid(
         torch.arange(height, dtype=flow.dtype, device=flow.device),
         torch.arange(width, dtype=flow.dtype, device=flow.device),
         indexing="ij",
     )
     here = torch.stack([across, down])[None]
-    place = torch.minimum((here + flow).clamp(min=0.0), limits)
+    place = here + flow
+    place = torch.cat([place[:, :1].clamp(0, width - 1), place[:, 1:].clamp(0, height - 1)], dim=1)
     whole = place.floor()
     part = place - whole
     # weights of the four coefficients around a place, two and two taken together as one bilinear sample
@@ -62,7 +61,7 @@ def sample_spline(
 
 def coefficients(values: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel rows columns"]:
     """Coefficients of the cubic B-spline through values that are mirrored at the border, two more on each side."""
-    taps = _taps(values.dtype, values.device)
+    taps = _taps(values)
     flat = values.flatten(0, 1)[:, None]
     for dim in (2, 3):
         flat = _mirrored(flat, dim, _REACH + _MARGIN)
@@ -79,15 +78,13 @@ def _mirrored(values: Tensor, dim: int, count: int) -> Tensor:
     """Go on beyond both ends of an axis as in a mirror; the outermost cell is not repeated."""
     size = values.shape[dim]
     index = torch.arange(-count, size + count, device=values.device)
-    period = max(2 * (size - 1), 1)
+    period = torch.sym_max(2 * (size - 1), 1)
     index = index.remainder(period)
-    return values.index_select(dim, torch.minimum(index, period - index) if size > 1 else torch.zeros_like(index))
+    return values.index_select(dim, torch.minimum(index, period - index))
 
 
-@lru_cache(maxsize=8)
-def _taps(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Inverse of the filter (1, 4, 1) / 6."""
-    with torch.inference_mode(False):
-        distance = torch.arange(-_REACH, _REACH + 1, dtype=torch.float64).abs()
-        taps = -6 * _POLE / (1 - _POLE**2) * _POLE**distance
-        return (taps / taps.sum()).to(dtype=dtype, device=device)
+def _taps(like: Tensor) -> Tensor:
+    """Inverse of the filter (1, 4, 1) / 6. Not kept for later calls: while torch exports it is no real tensor."""
+    powers = [_POLE ** abs(distance) for distance in range(-_REACH, _REACH + 1)]
+    total = sum(powers)
+    return like.new_tensor([power / total for power in powers])

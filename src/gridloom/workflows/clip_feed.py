@@ -1,9 +1,9 @@
 """Frames of a video, a file or an array one after the other, with the motion between them."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,7 @@ FlowSource = Literal["auto", "dis", "none", "predict"]
 _LOGGER = logging.getLogger(__name__)
 _LARGEST_PIXEL = 255.0
 _CHECKED_PAIRS = 5
+_COLORS = (1, 3, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class Feed:
         shape: Channels, rows, columns.
         frames_per_second: 0 where it is not known.
         recording: The same in memory, with its own motion; None of a video file.
+        coords: Coordinates of rows and columns, where there are any.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Feed:
     shape: tuple[int, int, int]
     frames_per_second: float
     recording: Recording | None
+    coords: Mapping[str, xr.DataArray] = field(default_factory=dict)
 
     @staticmethod
     def open(data: str | Path | xr.Dataset | np.ndarray | Tensor, stack: ExitStack) -> "Feed":
@@ -74,6 +77,7 @@ class Feed:
         name = str(data) if isinstance(data, str | Path) else "the frames"
         named = frames_of(clip, name)
         recording = open_recording(named.assign_attrs(title=name), flow="none")
+        kept = {str(axis): named[axis] for axis in ("y", "x") if axis in named.coords}
         pixels = named[FRAMES].values
         return Feed(
             name=name,
@@ -82,6 +86,7 @@ class Feed:
             shape=(recording.frames.shape[1], recording.frames.shape[2], recording.frames.shape[3]),
             frames_per_second=recording.frames_per_second,
             recording=recording,
+            coords=kept,
         )
 
 
@@ -95,6 +100,8 @@ def _array_clip(data: np.ndarray | Tensor) -> xr.Dataset:
     values = data.detach().cpu().numpy() if isinstance(data, Tensor) else data
     if values.ndim != 4:
         raise DataError(f"frames must be [T,C,H,W], got {list(values.shape)}")
+    if values.shape[3] in _COLORS and values.shape[1] not in _COLORS:
+        raise DataError(f"frames must be [T,C,H,W], got {list(values.shape)}: move the channels from the end to axis 1")
     return xr.Dataset({FRAMES: (("time", "channel", "y", "x"), values)})
 
 
@@ -131,7 +138,11 @@ class Motion:
 
     @staticmethod
     def choose(
-        flow: FlowSource | Path | xr.Dataset, direction: FlowDirection, feed: Feed, *, predicts: bool
+        flow: FlowSource | str | Path | xr.Dataset | np.ndarray | Tensor,
+        direction: FlowDirection,
+        feed: Feed,
+        *,
+        predicts: bool,
     ) -> "Motion":
         """Choose.
 
@@ -221,8 +232,10 @@ class Motion:
             )
 
 
-def _read_flow(flow: Path | xr.Dataset, feed: Feed) -> Recording:
+def _read_flow(flow: Path | xr.Dataset | np.ndarray | Tensor, feed: Feed) -> Recording:
     """Read a flow for the frames of a feed."""
+    if isinstance(flow, np.ndarray | Tensor):
+        flow = xr.Dataset({"flow": (("time", "component", "y", "x")[-flow.ndim :], np.asarray(flow, dtype=np.float32))})
     data = open_grid(flow)
     name = "the flow" if isinstance(flow, xr.Dataset) else str(flow)
     if "flow" not in data:

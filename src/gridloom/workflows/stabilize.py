@@ -12,9 +12,9 @@ import xarray as xr
 from torch import Tensor
 from torch.nn import functional as F
 
-from gridloom.core.errors import DataError
+from gridloom.core.errors import ConfigError, DataError
 from gridloom.encoders.artifact import load_model
-from gridloom.grid.video import SUFFIXES, VideoWriter
+from gridloom.grid.video import WRITTEN, VideoWriter
 from gridloom.grid.write import save_grid
 from gridloom.nn.warp import rescale_flow
 from gridloom.systems.temporal.clips import CLIP_DIMS, FRAMES
@@ -35,10 +35,10 @@ _USUAL_RATE = 25.0
 
 
 def stabilize(  # noqa: PLR0913 - each is a choice of its own, by name
-    data: str | Path | xr.Dataset | np.ndarray | Tensor,
+    data: str | Path | xr.Dataset | xr.DataArray | np.ndarray | Tensor,
     model: Path | str | TemporalModule,
     *,
-    flow: FlowSource | Path | xr.Dataset = "auto",
+    flow: FlowSource | str | Path | xr.Dataset | np.ndarray | Tensor = "auto",
     flow_direction: FlowDirection = "cur_to_prev",
     mode: Mode = "causal",
     noise: float | None = None,
@@ -57,7 +57,8 @@ def stabilize(  # noqa: PLR0913 - each is a choice of its own, by name
         model: Run folder or artifact of a temporal model, a module, or the word `kalman`: the recursive filter by rule,
             which needs no training.
         flow: `auto`: the data's own flow; else the model's prediction if it has learnt one; else OpenCV's DIS between
-            frames. `dis`, `none`, `predict`: that. Or a file or dataset with `flow` (time, component, y, x) in pixels.
+            frames. `dis`, `none`, `predict`: that. Or a file, dataset or array of `flow` (time, component, y, x) in
+            pixels.
         flow_direction: How a given `flow` runs: at each frame from it to the one before (`cur_to_prev`), or from the
             one before to it (`prev_to_cur`), which is turned round. One that seems to run the other way is warned of.
         mode: `causal`: each frame from those before; videos are read and written frame by frame. `bidirectional`: from
@@ -80,7 +81,13 @@ def stabilize(  # noqa: PLR0913 - each is a choice of its own, by name
         DataError: A model of another system, frames that do not fit it, or an output that exists.
         ConfigError: Packages of the extra `video` are missing.
     """
-    target = _checked(output, replace)
+    target = _checked(data, output, picture, replace)
+    if mode not in ("causal", "bidirectional"):
+        raise ConfigError(f"mode must be causal or bidirectional, got {mode!r}")
+    if noise is not None and not (np.isfinite(noise) and noise > 0):
+        raise DataError(f"noise must be a standard deviation above 0, in units of the frames, got {noise}")
+    if isinstance(data, xr.DataArray):
+        data = data.to_dataset(name=data.name or FRAMES)
     codec = None if autoencoder is None else FrameCodec(autoencoder)
     with ExitStack() as stack:
         feed = Feed.open(data, stack)
@@ -95,7 +102,7 @@ def stabilize(  # noqa: PLR0913 - each is a choice of its own, by name
         with torch.inference_mode():
             filtered = _causal(module, cells, variance) if mode == "causal" else _both_ways(module, cells, variance)
             advance = _progress(stack, feed) if show else _silent
-            if target is not None and target.suffix.lower() in SUFFIXES:
+            if target is not None and target.suffix.lower() in WRITTEN:
                 rate = feed.frames_per_second or _USUAL_RATE
                 with VideoWriter(target, frames_per_second=rate) as video:
                     for before, after in filtered:
@@ -106,7 +113,7 @@ def stabilize(  # noqa: PLR0913 - each is a choice of its own, by name
                     found.add(before, after, keep=True)
                     advance()
     result = found.dataset()
-    if target is not None and target.suffix.lower() not in SUFFIXES:
+    if target is not None and target.suffix.lower() not in WRITTEN:
         save_grid(result, target, replace=replace)
     if picture is not None:
         _draw(found, Path(picture))
@@ -121,7 +128,8 @@ def summarize(found: xr.Dataset) -> dict[str, Any]:
 
     Returns:
         `frames`; `cuts`, their places; `flicker`, the standard deviation that was reckoned with, mean over channels;
-        `weight of the past`; `expected change`, 10 log10 of the result's variance over the flicker's, in dB.
+        `weight of the past`; `change if that is what flickers`, 10 log10 of the result's variance over the flicker's,
+        in dB: what the filter reckons with, not a measurement. Where nothing follows the motion, it is too good.
     """
     noise = found["noise"].values
     known = noise[np.isfinite(noise).all(axis=1)]
@@ -129,9 +137,9 @@ def summarize(found: xr.Dataset) -> dict[str, Any]:
     return {
         "frames": int(found.sizes["time"]),
         "cuts": [int(place) for place in np.flatnonzero(found["cut"].values)],
-        "flicker": float(np.sqrt((known[-1] ** 2).mean())) if len(known) else None,
+        "flicker": round(float(np.sqrt((known[-1] ** 2).mean())), 6) if len(known) else None,
         "weight of the past": round(float(found["weight"].values.mean()), 3),
-        "expected change, dB": round(float(10 * np.log10(max(after.mean(), 1e-9))), 2),
+        "change if that is what flickers, dB": round(float(10 * np.log10(max(after.mean(), 1e-9))), 2),
     }
 
 
@@ -207,7 +215,7 @@ class _Collected:
                 {"long_name": "standard deviation of the flicker that was reckoned with"},
             ),
         }
-        coords: dict[str, Any] = {}
+        coords: dict[str, Any] = dict(self._feed.coords) if self._frames else {}
         recording = self._feed.recording
         if recording is not None:
             coords["time"] = recording.time
@@ -217,16 +225,22 @@ class _Collected:
             variables[FRAMES] = (CLIP_DIMS, np.stack(self._frames))
             if recording is not None and len(recording.channels) == self._frames[0].shape[0]:
                 coords["channel"] = list(recording.channels)
-        return xr.Dataset(variables, coords=coords, attrs={"frames_per_second": self._feed.frames_per_second})
+        rate = self._feed.frames_per_second
+        return xr.Dataset(variables, coords=coords, attrs={"frames_per_second": rate} if rate else {})
 
 
-def _checked(output: Path | str | None, replace: bool) -> Path | None:
+def _checked(data: Any, output: Path | str | None, picture: Path | str | None, replace: bool) -> Path | None:
+    """Refuse what could only fail after all the work."""
+    if picture is not None and Path(picture).suffix not in (".png", ".svg"):
+        raise DataError(f"{picture}: a picture is saved as .png or .svg, got {Path(picture).suffix or 'no ending'!r}")
     if output is None:
         return None
     target = Path(output)
+    if isinstance(data, str | Path) and target.exists() and target.resolve() == Path(data).resolve():
+        raise DataError(f"{target} is what is read; choose another --output")
     if target.exists() and not replace:
         raise DataError(f"{target} exists already; choose another --output, or pass --replace")
-    if target.suffix.lower() not in (".nc", ".zarr", *SUFFIXES):
+    if target.suffix.lower() not in (".nc", ".zarr", *WRITTEN):
         ending = repr(target.suffix) if target.suffix else "no ending"
         raise DataError(f"{target}: expected .mp4, .mov, .avi, .mkv, .zarr or .nc, got {ending}")
     return target
@@ -251,7 +265,7 @@ def _check_channels(module: TemporalModule, feed: Feed, codec: FrameCodec | None
     if channels != module.channels:
         hint = "" if codec is not None else "; latents of a video need the --autoencoder that made them"
         raise DataError(f"{feed.name}: the model takes {module.channels} channels, got {channels}{hint}")
-    if target is not None and target.suffix.lower() in SUFFIXES and feed.shape[0] not in (1, 3):
+    if target is not None and target.suffix.lower() in WRITTEN and feed.shape[0] not in (1, 3):
         raise DataError(f"{target}: a video has 1 or 3 channels, got {feed.shape[0]}; write .zarr or .nc")
 
 

@@ -226,7 +226,7 @@ def test_without_flow_only_what_does_not_move_remains():
     clip, _ = _pan()
     bare = _given(clip).drop_vars(["flow", "flow_next"])
     remaining = [name for name, build in BASELINES.items() if build(TemporalConfig(), bare) is not None]
-    assert remaining == ["input", "no warp 0.5"]
+    assert remaining == ["input", "no warp 0.5", "kalman, no flow"]
     with pytest.raises(DataError, match="needs clips with flow"):
         _BEST(_changed(clip, flow=None))
     with pytest.raises(DataError, match="beside must be on"):

@@ -63,11 +63,11 @@ class FilterPredictor:
         return xr.Dataset({name: (CLIP_DIMS, values[0].numpy()) for name, values in answers.items()}, coords=coords)
 
 
-def _moved(filter_: RecursiveFilter) -> Callable[[TemporalConfig, xr.Dataset], Predictor | None]:
-    """A filter that needs flow: left out where the data has none."""
+def _moved(filter_: RecursiveFilter, *, flow: str = "flow") -> Callable[[TemporalConfig, xr.Dataset], Predictor | None]:
+    """A filter that needs a flow: left out where the data has none."""
 
     def build(config: TemporalConfig, history: xr.Dataset) -> Predictor | None:
-        return FilterPredictor(filter=filter_) if "flow" in history and "flow_next" in history else None
+        return FilterPredictor(filter=filter_) if flow in history else None
 
     return build
 
@@ -77,8 +77,11 @@ BASELINES: Mapping[str, Callable[[TemporalConfig, xr.Dataset], Predictor | None]
     "no warp 0.5": lambda config, history: FilterPredictor(
         filter=RecursiveFilter(rule=constant(0.5), warping="none", masked=False)
     ),
+    "kalman, no flow": lambda config, history: FilterPredictor(
+        filter=RecursiveFilter(rule=KalmanGate(), warping="none", masked=False)
+    ),
     "constant 0.5": _moved(RecursiveFilter(rule=constant(0.5))),
     "constant 0.8": _moved(RecursiveFilter(rule=constant(0.8))),
-    "seed": _moved(RecursiveFilter(rule=constant(0.3), warping="seed", masked=False)),
+    "seed": _moved(RecursiveFilter(rule=constant(0.3), warping="seed", masked=False), flow="flow_next"),
     "kalman": _moved(RecursiveFilter(rule=KalmanGate(), warping="bicubic")),
 }

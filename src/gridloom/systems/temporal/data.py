@@ -25,6 +25,7 @@ __all__ = ["BESIDE", "NOISE", "flicker_task", "prepare", "resolve", "with_flicke
 BESIDE, NOISE = "beside", "noise"
 
 _LOGGER = logging.getLogger(__name__)
+_FEW_WINDOWS = 7  # starts that a training part should leave
 _LEAST_SHARE = 1e-6  # of the largest variance: a channel that is constant still has a scale
 
 
@@ -53,7 +54,7 @@ def prepare(config: TemporalConfig) -> Prepared:
         part: ClipSource(
             recordings,
             parts[part],
-            window=config.data.window if part == "train" else _window(parts[part], config),
+            window=_window(parts[part], config, part),
             stride=config.data.stride,
             crop=config.data.crop,
             seed=config.seed,
@@ -115,9 +116,14 @@ def _parts(recordings: Sequence[Recording], config: TemporalConfig) -> dict[str,
     return found
 
 
-def _window(stretches: Sequence[tuple[int, int]], config: TemporalConfig) -> int:
-    """Frames of a window outside of the training; less where a part is shorter."""
-    return max(2, min(config.data.window, max(high - low for low, high in stretches)))
+def _window(stretches: Sequence[tuple[int, int]], config: TemporalConfig, part: str) -> int:
+    """Frames of a window; fewer where a part is shorter."""
+    longest = max(high - low for low, high in stretches)
+    if part == "train" and longest < config.data.window + _FEW_WINDOWS:
+        window = max(2, longest - _FEW_WINDOWS)
+        _LOGGER.warning("%d frames to train on: windows of %d instead of %d", longest, window, config.data.window)
+        return window
+    return max(2, min(config.data.window, longest))
 
 
 def _check_room(recording: Recording, borders: Sequence[int], size: int) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import torch
 import xarray as xr
 
 from gridloom.core.contracts import Task
 from gridloom.core.score import Score
 from gridloom.evaluate.compare import ALL, compare
 from gridloom.evaluate.flicker import START, flicker_scores
+from gridloom.nn.warp import inside
 from gridloom.systems.temporal.clips import CLIP_DIMS, FRAMES
 from gridloom.systems.temporal.data import BESIDE, NOISE
 
@@ -30,6 +32,9 @@ def score(task: Task, predictions: Mapping[str, xr.Dataset], seed: int) -> list[
     start = min(START, max(1, len(clean) // 4))
     flow = given["flow"].values if "flow" in given else None
     occluded = given["occluded"].values if "occluded" in given else None
+    if flow is not None:  # what comes from outside of the frame was not seen there, whether a file says so or not
+        outside = ~inside(torch.from_numpy(np.ascontiguousarray(flow)))[:, 0].numpy()
+        occluded = outside if occluded is None else occluded | outside
     template = Score(
         data=task.name,
         split=task.split,
