@@ -282,7 +282,7 @@ def stabilize_clip(
     back = _run(module, replace(clip.backward(), noise=noise), cut_share, each)[::-1]
     frames, variances, weights = [], [], []
     for forward, backward in zip(there, back, strict=True):
-        gain = combine(forward, backward, noise)
+        gain = combine(forward, backward)
         frames.append(torch.lerp(forward.z, backward.z_warp_refined, gain.alpha.to(forward.z.dtype)))
         variances.append(gain.variance)
         weights.append(gain.alpha)
