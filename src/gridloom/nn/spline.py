@@ -78,7 +78,8 @@ def _mirrored(values: Tensor, dim: int, count: int) -> Tensor:
     """Go on beyond both ends of an axis as in a mirror; the outermost cell is not repeated."""
     size = values.shape[dim]
     index = torch.arange(-count, size + count, device=values.device)
-    period = torch.sym_max(2 * (size - 1), 1)
+    # A tensor, since a size that is not known yet cannot divide in an ONNX file.
+    period = (2 * torch.arange(size, device=values.device)[-1:]).clamp(min=1)
     index = index.remainder(period)
     return values.index_select(dim, torch.minimum(index, period - index))
 
