@@ -167,7 +167,7 @@ def test_bad_input_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must have the same channels"):
         first, second = save(moving_clip(), tmp_path, "a"), save(moving_clip(channels=2), tmp_path, "b")
         SYSTEM.resolve(config(first, data={"also": (second,)}))
-    with pytest.raises(DataError, match="expected frames on .time, channel, y, x. in the variable 'frames'"):
+    with pytest.raises(DataError, match=r"expected frames on \(time, channel, y, x\) in the variable 'frames'"):
         SYSTEM.resolve(config("etopo20"))
     with pytest.raises(ConfigError, match="leaves nothing to train on"):
         config("bunny", data={"held_out": True})

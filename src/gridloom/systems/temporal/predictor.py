@@ -179,7 +179,7 @@ def flow_losses(
 
 def _halves(pair: Tensor) -> tuple[Tensor, Tensor]:
     """The samples of before and those of now; `chunk` would fix their number while torch exports."""
-    previous, current = pair.unflatten(0, (2, -1)).unbind()
+    previous, current = pair.unflatten(0, (2, -1)).unbind()  # type: ignore[no-untyped-call]
     return previous, current
 
 
