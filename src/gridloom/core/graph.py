@@ -17,8 +17,8 @@ class Graph:
     the same one wherever the name stands.
 
     Attributes:
-        module: Its `forward(*tensors)` takes the inputs in order and returns a tuple of the outputs in order. On the
-            CPU, in eval mode; no branch in it may depend on values or on the size of an axis with a name.
+        module: Takes the inputs in order and returns a tuple of the outputs in order. On the CPU, in eval mode; no
+            branch in it may depend on values or on the size of an axis with a name.
         inputs: Axes of each input after the batch, by name.
         outputs: The same of the outputs.
         least: Least size of an axis with a name; 1 where it is not given.

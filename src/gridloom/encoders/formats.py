@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from gridloom.core.errors import ConfigError, DataError
@@ -170,8 +170,20 @@ def trace(graph: Graph) -> Traced:
     example = graph.examples[0]
     with _quiet_exporter():
         tensors = tuple(example[name] for name in graph.inputs)
-        program = torch.export.export(graph.module, tensors, dynamic_shapes=(each,))
+        program = torch.export.export(_Positional(graph.module), tensors, dynamic_shapes=(each,))
     return Traced(program=program, inputs=tuple(graph.inputs), outputs=tuple(graph.outputs), axes=(each,))
+
+
+class _Positional(nn.Module):
+    """Takes its inputs as one tuple, whatever the module calls its own arguments: torch wants sizes in that form."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = self.module(*tensors)
+        return outputs
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from gridloom.cli.main import main
 from gridloom.core.errors import ConfigError
@@ -17,13 +18,17 @@ from gridloom.core.system import Trained
 from gridloom.encoders.artifact import write_artifact
 from gridloom.encoders.export_model import export_model
 from gridloom.encoders.formats import trace
+from gridloom.nn.spline import sample_spline
 from gridloom.systems.temporal.config import TemporalConfig
+from gridloom.systems.temporal.gates import Evidence, SpatialGate
 from gridloom.systems.temporal.graph import temporal_graph
 from gridloom.systems.temporal.objective import FlickerFree
 from gridloom.systems.temporal.stream import TemporalStream
 from tests.systems.temporal.small import config, moving_clip
 
 STATES = ["z_fused", "variance_fused", "alpha", "valid"]
+CHEAP: dict[str, Any] = {"gate": "scalar", "refiner": "none", "flow_direction": "cur_to_prev"}
+"""What is traced in the shortest time."""
 
 
 def settings(**model: Any) -> TemporalConfig:
@@ -72,22 +77,45 @@ def assert_same(graph: Graph, run: Any) -> None:
             torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        {"gate": "spatial", "refiner": "flow", "interpolation": "bicubic", "flow_direction": "cur_to_prev"},
-        {"gate": "kalman", "refiner": "plain", "predict_flow": True},
-    ],
-)
-def test_a_program_gives_what_the_module_gives_at_every_size(model: dict[str, Any]) -> None:
-    graph = temporal_graph(trained(settings(**model)))
-    assert len({tuple(graph.sizes(example).items()) for example in graph.examples}) == 3
+class Parts(nn.Module):
+    """What has sizes to halve or to mirror, without the sampling, which takes the longest to trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = SpatialGate(width=2)
+
+    def forward(self, values: torch.Tensor, flow: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        cells = torch.ones_like(values[:, :1])
+        valid = flow[:, :1] > 0
+        evidence = Evidence(warped=values, current=-values, variance=cells, valid=valid, noise=noise)
+        gain = self.gate(evidence, torch.zeros(()))
+        return gain.alpha, gain.variance, sample_spline(values, flow, lambda maps, moved: maps + moved[:, :1])
+
+
+def test_gate_and_spline_are_exported_for_any_size() -> None:
+    torch.manual_seed(0)
+    parts = Parts()
+    with torch.no_grad():
+        for parameter in parts.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+
+    def example(batch: int, height: int, width: int) -> dict[str, torch.Tensor]:
+        values, flow = torch.randn(batch, 3, height, width), torch.randn(batch, 2, height, width)
+        return {"values": values, "flow": flow, "noise": 0.5 + torch.rand(batch, 3)}
+
+    graph = Graph(
+        module=parts,
+        inputs={"values": (3, "y", "x"), "flow": (2, "y", "x"), "noise": (3,)},
+        outputs={"alpha": (1, "y", "x"), "variance": (1, "y", "x"), "sampled": (3, "y", "x")},
+        least={"y": 5, "x": 5},
+        examples=[example(*sizes) for sizes in ((2, 12, 20), (1, 17, 10), (3, 5, 15))],
+    )
     assert_same(graph, trace(graph).program.module())
 
 
 @torch.no_grad()
 def test_a_graph_goes_on_with_what_it_gave_like_a_stream() -> None:
-    model = trained(settings(gate="kalman", flow_direction="cur_to_prev"))
+    model = trained(settings(gate="kalman", refiner="plain", flow_direction="cur_to_prev"))
     step = temporal_graph(model).module
     clip, noise = moving_clip(length=4), torch.full((1, 3), 0.04)
     frames = torch.from_numpy(clip["frames"].values)[:, None]
@@ -105,7 +133,7 @@ def test_a_graph_goes_on_with_what_it_gave_like_a_stream() -> None:
 
 @torch.no_grad()
 def test_a_cell_that_nobody_knows_is_nan_and_nothing_else_is() -> None:
-    graph = temporal_graph(trained(settings(gate="scalar", refiner="none", flow_direction="cur_to_prev")))
+    graph = temporal_graph(trained(settings(**CHEAP)))
     given = {name: tensor.nan_to_num() for name, tensor in graph.examples[0].items()}
     given["flow"][:] = 0
     given["z_prev"][0, :, 4, 5] = given["z_cur"][0, 1, 4, 5] = torch.nan
@@ -118,7 +146,7 @@ def test_a_cell_that_nobody_knows_is_nan_and_nothing_else_is() -> None:
 def test_export_writes_an_onnx_file_for_any_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import onnxruntime
 
-    place, output = saved(tmp_path, gate="spatial", refiner="none", flow_direction="cur_to_prev"), tmp_path / "m.onnx"
+    place, output = saved(tmp_path, **CHEAP), tmp_path / "m.onnx"
     assert main(["export", str(place), "--output", str(output)]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "input z_prev N x 3 x y x x" in printed and "output alpha N x 1 x y x x" in printed
@@ -130,7 +158,7 @@ def test_export_writes_an_onnx_file_for_any_size(tmp_path: Path, capsys: pytest.
     record = json.loads(ran.get_modelmeta().custom_metadata_map["gridloom"])
     assert (record["system"], record["flow_direction"], len(record["model_sha256"])) == ("temporal", "cur_to_prev", 64)
     assert record["inputs"]["flow"] == ["batch", 2, "y", "x"] and set(record["meaning"]) >= set(STATES)
-    graph = temporal_graph(trained(settings(gate="spatial", refiner="none", flow_direction="cur_to_prev")))
+    graph = temporal_graph(trained(settings(**CHEAP)))
 
     def run(*tensors: torch.Tensor) -> list[torch.Tensor]:
         given = {name: tensor.numpy() for name, tensor in zip(graph.inputs, tensors, strict=True)}
