@@ -1,13 +1,16 @@
 """`gridloom export`, as its user types it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gridloom.cli.main import main
+from gridloom.core import registry
 from gridloom.core.registry import get_system
 from gridloom.encoders.artifact import write_artifact
 from tests.contract.arrays import FakeConfig
+from tests.contract.fakes import FAKES
 
 
 def test_export_says_what_the_file_takes_and_how_near_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,3 +48,19 @@ def test_export_refuses_in_one_line(
     printed = capsys.readouterr().err
     assert printed.startswith("gridloom: error: ") and printed.count("\n") == 1 and says in printed
     assert not (tmp_path / output).exists()
+
+
+def test_a_system_without_encoder_and_graph_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, config = replace(FAKES["fake_autoencoder"], name="neither", encoder=None), FakeConfig()
+    monkeypatch.setitem(registry.BUILT_IN, "neither", "tests.cli.test_export:NEITHER")
+    monkeypatch.setitem(globals(), "NEITHER", system)
+    model = tmp_path / "model"
+    write_artifact(
+        model, system.objective(config), kind="model", system=system, config=config, normalizer={}, training={}
+    )
+    assert main(["export", str(model), "--output", str(tmp_path / "model.pt2")]) == 2
+    printed = capsys.readouterr().err
+    assert "system 'neither' has neither an encoder nor a graph" in printed and printed.count("\n") == 1
+    assert not (tmp_path / "model.pt2").exists()
