@@ -6,7 +6,7 @@ from gridloom.core.errors import ConfigError
 from gridloom.encoders.artifact import read_artifact
 from gridloom.encoders.export import export_encoder
 from gridloom.encoders.export_model import export_model
-from gridloom.encoders.portable import Export, check_output
+from gridloom.encoders.portable import Export
 
 __all__ = ["Export", "export"]
 
@@ -31,7 +31,6 @@ def export(
     Raises:
         ConfigError: A system that has neither, or a setting that is for encoders.
     """
-    check_output(Path(output), replace=replace)
     system = None if Path(model).is_file() else read_artifact(model).system
     if system is None or system.encoder is not None:
         return export_encoder(model, output, window=window, normalize=normalize, replace=replace)

@@ -124,12 +124,12 @@ def test_what_lies_outside_does_not_count() -> None:
 
 def test_is_exported_for_any_size() -> None:
     model = moving(FlowPredictor(1, width=4, levels=2, radius=1))
-    free = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-    given = torch.rand(2, 1, 1, 8, 10)
+    free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    given = torch.rand(2, 2, 1, 8, 10)
     with torch.no_grad():
         program = torch.export.export(model, tuple(given), dynamic_shapes=(free, free)).module()
-        for size in ((8, 10), (9, 13), (16, 16)):
-            z_prev, z_cur = torch.rand(2, 1, 1, *size)
+        for batch, *size in ((2, 8, 10), (1, 9, 13), (3, 16, 16)):
+            z_prev, z_cur = torch.rand(2, batch, 1, *size)
             torch.testing.assert_close(program(z_prev, z_cur), model(z_prev, z_cur), rtol=1e-4, atol=1e-5)
 
 
