@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+import gridloom
 from gridloom.core.errors import CheckpointError, DataError
 from gridloom.core.settings import TrainConfig
 from gridloom.core.system import Trained
@@ -15,6 +16,7 @@ from gridloom.grid.normalize import fit_normalizer
 from gridloom.grid.prepare import GridConfig
 from gridloom.systems.semantic import SYSTEM, ModelConfig, SelfSupervised, SemanticConfig
 from gridloom.systems.semantic.data import Reconstructor
+from gridloom.systems.temporal import TemporalModule
 from gridloom.workflows.decode import FrameCodec, decoded_pair
 
 NAMES = ("frames_0", "frames_1", "frames_2")
@@ -136,3 +138,15 @@ def test_frames_and_latents_that_do_not_fit_are_refused(artifact: Path) -> None:
         codec.decode(torch.zeros(1, 16, 2, 2))
     with pytest.raises(DataError, match="frames of 17 x 16"):
         codec.decode(torch.zeros(1, 192, 2, 2), size=(17, 16))
+
+
+def test_a_video_is_stabilized_in_the_latents_of_an_autoencoder(artifact: Path) -> None:
+    still = pixels(1, (36, 44)).repeat(6, 1, 1, 1)  # not a multiple of the stride
+    shaky = still + 0.05 * torch.randn(still.shape, generator=torch.Generator().manual_seed(1))
+    for flow in ("none", "dis"):
+        calm = gridloom.stabilize(shaky, "kalman", flow=flow, autoencoder=artifact)["frames"].values
+        assert calm.shape == (6, 3, 36, 44)
+        before, after = (np.square(frames - still.numpy())[3:].mean() for frames in (shaky.numpy(), calm))
+        assert after < 0.6 * before
+    with pytest.raises(DataError, match="the model takes 3 channels, got 192"):
+        gridloom.stabilize(shaky, TemporalModule(3), autoencoder=artifact)
