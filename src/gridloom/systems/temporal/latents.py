@@ -37,12 +37,13 @@ class PatchPCA:
     components: Float32[np.ndarray, "component pixels"]
 
     @classmethod
-    def fit(cls, clips: Sequence[Frames], *, size: int = 8, num_components: int = 16) -> "PatchPCA":
+    def fit(cls, clips: Sequence[np.ndarray], *, size: int = 8, num_components: int = 16) -> "PatchPCA":
         """Find the components of the patches of some clips.
 
         Args:
-            clips: Frames of each; uint8 is divided by 255. Each clip weighs the same, however many patches it has. They
-                need not have one size; what is left over at the right and at the bottom is not used.
+            clips: Frames of each, [time, channel, y, x]; uint8 is divided by 255. Each clip weighs the same, however many
+                patches it has. They need not have one size; what is left over at the right and at the bottom is not
+                used.
             size: Pixels along a side of a patch.
             num_components: Numbers that are kept of a patch.
 
