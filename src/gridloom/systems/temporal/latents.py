@@ -41,9 +41,9 @@ class PatchPCA:
         """Find the components of the patches of some clips.
 
         Args:
-            clips: Frames of each, [time, channel, y, x]; uint8 is divided by 255. Each clip weighs the same, however many
-                patches it has. They need not have one size; what is left over at the right and at the bottom is not
-                used.
+            clips: Frames of each, [time, channel, y, x]; uint8 is divided by 255. Each clip weighs the same, however
+                many patches it has. They need not have one size; what is left over at the right and at the bottom is
+                not used.
             size: Pixels along a side of a patch.
             num_components: Numbers that are kept of a patch.
 
