@@ -12,6 +12,7 @@ from PIL import Image
 from gridloom.core.system import Drawing, Trained, View
 from gridloom.evaluate.flicker import error_by_frame
 from gridloom.systems.temporal import SYSTEM
+from gridloom.systems.temporal.baselines import BASELINES
 from gridloom.systems.temporal.data import prepare, resolve
 from gridloom.systems.temporal.figures import FIGURES
 from gridloom.systems.temporal.objective import FlickerFree
@@ -19,7 +20,7 @@ from gridloom.systems.temporal.pictures.decoded import draw_decoded
 from gridloom.systems.temporal.pictures.pair import PairFrames
 from gridloom.systems.temporal.pictures.slices import busiest_columns, busiest_row
 from gridloom.systems.temporal.pictures.stabilized import draw_stabilized
-from gridloom.systems.temporal.pictures.tiles import decibels
+from gridloom.systems.temporal.pictures.tiles import decibels, method_color
 from gridloom.systems.temporal.pictures.tradeoff import draw_tradeoff
 from gridloom.systems.temporal.warmup import AlphaWarmup
 from gridloom.viz.style import to_png_bytes
@@ -217,3 +218,8 @@ def test_decoded_images_say_how_far_each_is_from_the_current_one() -> None:
     assert [title.split("mean ")[1] for title in titles if "mean " in title] == ["0.300", "0.100", "0.020"]
     assert sum("decoded" in title for title in titles) == 4
     assert len(to_png_bytes(made)) > 1000
+
+
+def test_no_two_methods_share_a_color():
+    colors = [method_color(number, model=False) for number in range(len(BASELINES))] + [method_color(0, model=True)]
+    assert len(set(colors)) == len(BASELINES) + 1

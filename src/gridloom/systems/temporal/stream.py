@@ -9,18 +9,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gridloom.core.errors import ConfigError, DataError
+from gridloom.grid.optical_flow import CUT_SHARE
 from gridloom.nn.warp import inside
 from gridloom.systems.temporal.fusion import CELL_MARGIN, Fusion, noise_of
 from gridloom.systems.temporal.module import TemporalModule
 from gridloom.systems.temporal.noise import NoiseTracker
 from gridloom.systems.temporal.smoothing import combine
 
-__all__ = ["CUT_SHARE", "Clip", "Mode", "Pushed", "Stabilized", "TemporalStream", "replay", "stabilize_clip"]
+__all__ = ["Clip", "Mode", "Pushed", "Stabilized", "TemporalStream", "replay", "stabilize_clip"]
 
 Mode = Literal["causal", "bidirectional"]
-
-CUT_SHARE = 0.6
-"""A frame of which more than this share has no counterpart in the frame before begins a new shot."""
 
 
 @dataclass(frozen=True, kw_only=True)

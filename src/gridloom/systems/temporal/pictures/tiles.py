@@ -17,6 +17,8 @@ else:  # matplotlib is imported where something is drawn
 
 __all__ = ["Tiles", "decibels", "method_color", "scale_between", "show", "until"]
 
+_OTHERS = (*COLORS[1:], "#8C8C8C")  # one for each baseline; the style's own are one too few
+
 _EDGE_CM, _GAP_CM, _BAR_CM = 0.12, 0.2, 0.17
 
 
@@ -150,4 +152,4 @@ def decibels(value: float) -> str:
 
 def method_color(number: int, *, model: bool) -> str:
     """Color of a method by its place among all, the same in all pictures; the model's is the first of the style."""
-    return COLORS[0] if model else COLORS[1 + number % (len(COLORS) - 1)]
+    return COLORS[0] if model else _OTHERS[number % len(_OTHERS)]
